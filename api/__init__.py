@@ -1,0 +1,1 @@
+"""GraphQL over Starlette: the only importer of Ariadne, Starlette and uvicorn."""

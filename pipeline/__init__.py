@@ -1,0 +1,1 @@
+"""Everything that works without Faust and without the web."""

@@ -1,0 +1,25 @@
+"""The errors that a user may meet, each named for what they do next."""
+
+
+class TickstreamError(Exception):
+    """Something went wrong outside the program; the message names what to do."""
+
+    exit_code = 1
+
+
+class MisuseError(TickstreamError):
+    """The command was called with an argument or a file that it cannot take."""
+
+    exit_code = 2
+
+
+class UnavailableError(TickstreamError):
+    """A server or a download that the command needs does not answer."""
+
+
+class StateError(TickstreamError):
+    """A stored state is damaged, or was made by another version or other settings."""
+
+
+class FencedError(TickstreamError):
+    """A newer owner has taken the partition; this process must stop at once."""

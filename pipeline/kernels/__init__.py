@@ -1,0 +1,1 @@
+"""Numbers in, numbers out: scalar loops that carry their state from block to block."""

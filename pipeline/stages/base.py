@@ -1,0 +1,74 @@
+"""What a stage is: a pure step over blocks with a state that can be copied and restored."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from schemas.blocks import Array, Rows, empty
+from schemas.codec import Arrivals, Reject
+
+State = Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One run of ticks of one partition on its way through the chain.
+
+    Each stage adds its rows under its name. `at` says for each row of `bars` which tick (its position
+    in the rows of `ticks`) triggered it; rows made by the end of a file have `at` = number of ticks.
+    `after` is true where the trigger itself belongs to the bar (clocks `ticks` and `row`).
+    """
+
+    arrivals: Arrivals
+    rows: Mapping[str, Rows] = field(default_factory=dict)
+    rejects: Sequence[Reject] = ()
+    at: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    after: bool = False
+
+    def plus(self, rows: Rows) -> "Block":
+        """The block with one more stage's rows."""
+        return Block(
+            self.arrivals, {**self.rows, rows.stage: rows}, self.rejects, self.at, self.after
+        )
+
+
+class Stage(Protocol):
+    """A slice of the chain.
+
+    `step` is a function of what it was given so far, whatever the split into blocks; it neither keeps
+    nor changes its argument. `snapshot` returns copies; `restore` takes what `snapshot` gave.
+    """
+
+    name: ClassVar[str]
+
+    def step(self, block: Block) -> Block:
+        """The block with this stage's rows added."""
+        ...
+
+    def snapshot(self) -> State:
+        """The whole state as arrays by name."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Continue from a snapshot, bit for bit."""
+        ...
+
+
+def grown(array: Array, n: int, fill: float) -> Array:
+    """The array with at least n rows (the first axis doubles), new rows filled."""
+    have = array.shape[0]
+    if n <= have:
+        return array
+    bigger = np.full((max(n, 2 * have, 8), *array.shape[1:]), fill, array.dtype)
+    bigger[:have] = array
+    return bigger
+
+
+def head(rows: Rows, stage: str, n: int) -> Rows:
+    """Empty rows of the next stage with identity, symbol and times taken over from `rows`."""
+    new = empty(stage, n, rows.symbols)
+    for name in ("partition", "offset", "index", "symbol", "ts", "known_at"):
+        new.columns[name][:] = rows[name]
+    return new

@@ -1,0 +1,1 @@
+"""What crosses a boundary: tick contract, blocks, topics, codec; imports nothing of ours."""

@@ -1,0 +1,279 @@
+"""Columns of every stage, each with its unit and meaning, and the rows that hold them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+
+SCHEMA_VERSION: Final = 1
+
+Kind = Literal["int64", "int32", "float64", "symbol", "label"]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, kind, unit and meaning.
+
+    In memory a `float64` holds NaN for null, a `label` an int32 code into `labels` (-1 for null), a
+    `symbol` an int32 code into the symbols of its `Rows`. In Arrow and Postgres codes are text.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+
+
+IDENTITY: Final = (
+    Column("partition", "int32", "-", "partition of `prices` of the tick that triggered the row"),
+    Column("offset", "int64", "-", "offset of its message"),
+    Column("index", "int32", "-", "place of the tick in its message"),
+)
+_HEAD: Final = (
+    *IDENTITY,
+    Column("symbol", "symbol", "-", "instrument"),
+    Column("ts", "int64", "ns", "event time, since 1970 UTC"),
+    Column("known_at", "int64", "ns", "receive time of the triggering tick"),
+)
+
+SIDES: Final = ("buy", "sell")
+VOL_TAGS: Final = ("low", "mid", "high")
+TREND_TAGS: Final = ("range", "trend")
+ACTIONS: Final = ("hold", "buy", "sell")
+FLAGS: Final = ("accepted", "quarantined")
+
+
+def _floats(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
+    return tuple(Column(name, "float64", unit, meaning) for name, unit, meaning in rows)
+
+
+COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
+    "ticks": (
+        *_HEAD,
+        *_floats(("price", "price", "trade price or mid"), ("size", "quantity", "traded quantity")),
+        Column("side", "label", "-", "aggressor", SIDES),
+        *_floats(
+            ("bid", "price", "best bid"),
+            ("ask", "price", "best ask"),
+            ("bid_size", "quantity", "quantity at the best bid"),
+            ("ask_size", "quantity", "quantity at the best ask"),
+            ("open", "price", "open of a row that is a bar"),
+            ("high", "price", "high of a row that is a bar"),
+            ("low", "price", "low of a row that is a bar"),
+        ),
+        Column(
+            "id", "int64", "-", "trade id, or the 63-bit BLAKE2 hash of a textual one; -1 without"
+        ),
+        Column("flag", "label", "-", "verdict of the guard", FLAGS),
+    ),
+    "bars": (
+        *_HEAD,
+        *_floats(
+            ("open", "price", "first price by arrival"),
+            ("high", "price", "highest price"),
+            ("low", "price", "lowest price"),
+            ("close", "price", "last price by arrival"),
+            ("volume", "quantity", "sum of sizes; null when no tick of the bar carried one"),
+            ("notional", "price x quantity", "sum of price times size; null like volume"),
+            ("vwap", "price", "notional / volume; null without volume"),
+        ),
+        Column("n", "int64", "ticks", "number of ticks in the bar"),
+        Column("trigger_ts", "int64", "ns", "event time of the tick that closed the bar"),
+        *_floats(
+            ("exec_price", "price", "execution reference of the previous decision: price"),
+            ("exec_bid", "price", "execution reference: best bid"),
+            ("exec_ask", "price", "execution reference: best ask"),
+        ),
+        Column("exec_ts", "int64", "ns", "execution reference: event time; -1 when there is none"),
+    ),
+    "features": (
+        *_HEAD,
+        *_floats(
+            ("bar_ret_1", "log return", "ln(close / close 1 bar ago)"),
+            ("bar_ret_20", "log return", "ln(close / close 20 bars ago)"),
+            ("bar_ewma_vol", "log return", "sqrt of the EWMA of squared bar returns, lambda .94"),
+            ("realized_vol_20", "log return", "sqrt of the sum of 20 squared bar returns"),
+            ("parkinson_20", "log return", "Parkinson range volatility over 20 bars"),
+            ("garman_klass_20", "log return", "Garman-Klass volatility over 20 bars"),
+            ("yang_zhang_20", "log return", "Yang-Zhang volatility over 20 bars"),
+            ("rsi_14", "0..100", "Wilder relative strength over 14 bars"),
+            ("macd_line", "price", "EMA 12 - EMA 26, seeds of TA-Lib"),
+            ("macd_signal", "price", "EMA 9 of macd_line"),
+            ("macd_hist", "price", "macd_line - macd_signal"),
+            ("boll_z_20", "sd", "(close - mean) / sd over 20 bars, ddof 0; null when sd = 0"),
+            ("ret_1", "log return", "ln(price / previous price), at the last tick of the bar"),
+            (
+                "ewma_vol",
+                "log return",
+                "sqrt of the time-decayed mean of squared tick returns, 60 s",
+            ),
+            ("tod_sin", "-", "sine of 2 pi seconds-of-day / 86400 in the venue's zone"),
+            ("tod_cos", "-", "cosine of the same"),
+        ),
+    ),
+    "regimes": (
+        *_HEAD,
+        Column(
+            "vol", "label", "-", "tercile of bar_ewma_vol against its prior 252 values", VOL_TAGS
+        ),
+        Column(
+            "trend",
+            "label",
+            "-",
+            "trend when the efficiency ratio over 20 bars is above .3",
+            TREND_TAGS,
+        ),
+        *_floats(
+            ("efficiency_ratio", "0..1", "|close - close 20 bars ago| / sum of absolute changes"),
+            ("vol_low", "log return", "1/3 quantile of the prior 252 bar_ewma_vol"),
+            ("vol_high", "log return", "2/3 quantile of the prior 252 bar_ewma_vol"),
+        ),
+    ),
+    "predictions": (
+        *_HEAD,
+        Column("horizon", "int32", "bars", "bars ahead that the probabilities speak of"),
+        *_floats(
+            ("p_up", "probability", "combined probability that close rises over the horizon"),
+            ("p_momentum", "probability", "engine momentum"),
+            ("p_base_rate", "probability", "engine base_rate: the share of rises so far"),
+            ("w_momentum", "weight", "weight of momentum in p_up"),
+            ("w_base_rate", "weight", "weight of base_rate in p_up"),
+            ("sigma", "log return", "bar_ewma_vol scaled to the horizon"),
+            ("close", "price", "close that the prediction starts from"),
+        ),
+    ),
+    "signals": (
+        *_HEAD,
+        Column("action", "label", "-", "what to do from here on", ACTIONS),
+        *_floats(
+            (
+                "edge_bp",
+                "bp",
+                "expected gain of the action after costs; of the better side for hold",
+            ),
+            ("confidence", "0..1", "|2 p_up - 1|"),
+            ("p_up", "probability", "combined probability that close rises over the horizon"),
+            ("price", "price", "close at the decision"),
+        ),
+        Column("horizon", "int32", "bars", "bars ahead that the signal speaks of"),
+    ),
+}
+STAGES: Final = tuple(COLUMNS)
+NAMES: Final[Mapping[str, tuple[str, ...]]] = {s: tuple(c.name for c in COLUMNS[s]) for s in STAGES}
+
+_DTYPES: Final[Mapping[Kind, np.dtype[Any]]] = {
+    "int64": np.dtype(np.int64),
+    "int32": np.dtype(np.int32),
+    "float64": np.dtype(np.float64),
+    "symbol": np.dtype(np.int32),
+    "label": np.dtype(np.int32),
+}
+
+
+def dtype_of(column: Column) -> np.dtype[Any]:
+    """The numpy dtype that holds a column in memory."""
+    return _DTYPES[column.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one stage in columns of shape (n,), with the dtypes of `COLUMNS[stage]`.
+
+    `symbols` decodes the codes of the symbol column. Arrays are read, never written, once here.
+    """
+
+    stage: str
+    columns: Mapping[str, Array]
+    symbols: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.columns["offset"])
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+    def take(self, at: Array) -> "Rows":
+        """The rows at positions, or where a mask is true."""
+        return Rows(self.stage, {k: v[at] for k, v in self.columns.items()}, self.symbols)
+
+
+def empty(stage: str, n: int = 0, symbols: Sequence[str] = ()) -> Rows:
+    """Rows of a stage to be filled: floats NaN, labels and integers -1."""
+    columns: dict[str, Array] = {
+        c.name: np.full(n, np.nan if c.kind == "float64" else -1, dtype_of(c))
+        for c in COLUMNS[stage]
+    }
+    return Rows(stage, columns, symbols)
+
+
+def _arrow_type(column: Column) -> Any:
+    return {
+        "int64": pa.int64(),
+        "int32": pa.int32(),
+        "float64": pa.float64(),
+        "symbol": pa.utf8(),
+        "label": pa.utf8(),
+    }[column.kind]
+
+
+def arrow_schema(stage: str) -> Any:
+    """The Arrow schema of a stage's rows; meaning and unit are field metadata."""
+    fields = [
+        pa.field(
+            c.name,
+            _arrow_type(c),
+            nullable=c.kind in {"float64", "label"},
+            metadata={"unit": c.unit, "meaning": c.meaning},
+        )
+        for c in COLUMNS[stage]
+    ]
+    return pa.schema(fields, metadata={"stage": stage, "schema_version": str(SCHEMA_VERSION)})
+
+
+ARROW: Final[Mapping[str, Any]] = {stage: arrow_schema(stage) for stage in STAGES}
+
+
+def _arrow_array(column: Column, values: Array, symbols: Sequence[str]) -> Any:
+    if column.kind == "float64":
+        return pa.array(values, from_pandas=True)  # NaN becomes null
+    if column.kind in {"symbol", "label"}:
+        words = pa.array(symbols if column.kind == "symbol" else column.labels, pa.utf8())
+        return words.take(pa.array(values, mask=values < 0))
+    return pa.array(values)
+
+
+def to_arrow(rows: Rows) -> Any:
+    """Rows as one Arrow record batch."""
+    arrays = [_arrow_array(c, rows[c.name], rows.symbols) for c in COLUMNS[rows.stage]]
+    return pa.RecordBatch.from_arrays(arrays, schema=ARROW[rows.stage])
+
+
+def from_arrow(stage: str, batch: Any) -> Rows:
+    """Rows from an Arrow record batch or table; columns are taken by name, others ignored.
+
+    Raises:
+        KeyError: a column of the stage is missing.
+    """
+    columns: dict[str, Array] = {}
+    symbols: list[str] = []
+    for c in COLUMNS[stage]:
+        array = batch.column(c.name)
+        if isinstance(array, pa.ChunkedArray):
+            array = array.combine_chunks()
+        if c.kind in {"symbol", "label"}:
+            coded = array.dictionary_encode()
+            codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+            words = coded.dictionary.to_pylist()
+            if c.kind == "symbol":
+                symbols = words
+            else:
+                table = np.array([c.labels.index(w) for w in words] + [-1], np.int32)
+                codes = table[codes]
+            columns[c.name] = codes
+        else:
+            columns[c.name] = array.to_numpy(zero_copy_only=False).astype(dtype_of(c), copy=False)
+    return Rows(stage, columns, symbols)
