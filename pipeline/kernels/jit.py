@@ -10,7 +10,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # Beside the sources would fail in a read-only install.
-numba.config.CACHE_DIR = str(user_cache_path("tickstream") / "numba")
+# numba makes its setting names at run time, so type checkers do not know them.
+vars(numba.config)["CACHE_DIR"] = str(user_cache_path("tickstream") / "numba")
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

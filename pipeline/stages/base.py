@@ -1,7 +1,7 @@
 """What a stage is: a pure step over blocks with a state that can be copied and restored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -16,9 +16,10 @@ State = Mapping[str, Array]
 class Block:
     """One run of ticks of one partition on its way through the chain.
 
-    Each stage adds its rows under its name. `at` says for each row of `bars` which tick (its position
-    in the rows of `ticks`) triggered it; rows made by the end of a file have `at` = number of ticks.
-    `after` is true where the trigger itself belongs to the bar (clocks `ticks` and `row`).
+    Each stage adds its rows under its name. `at` says for each row of `bars` which tick (its
+    position in the rows of `ticks`) triggered it; rows made by the end of a file have `at` = number
+    of ticks. `after` is true where the trigger itself belongs to the bar (clocks `ticks`, `row`).
+    `end_offset` is not negative in the last block of a file: one past the offset of its last tick.
     """
 
     arrivals: Arrivals
@@ -26,19 +27,18 @@ class Block:
     rejects: Sequence[Reject] = ()
     at: Array = field(default_factory=lambda: np.empty(0, np.int64))
     after: bool = False
+    end_offset: int = -1
 
     def plus(self, rows: Rows) -> "Block":
         """The block with one more stage's rows."""
-        return Block(
-            self.arrivals, {**self.rows, rows.stage: rows}, self.rejects, self.at, self.after
-        )
+        return replace(self, rows={**self.rows, rows.stage: rows})
 
 
 class Stage(Protocol):
     """A slice of the chain.
 
-    `step` is a function of what it was given so far, whatever the split into blocks; it neither keeps
-    nor changes its argument. `snapshot` returns copies; `restore` takes what `snapshot` gave.
+    `step` is a function of what it was given so far, whatever the split into blocks; it neither
+    keeps nor changes its argument. `snapshot` returns copies; `restore` takes what it gave.
     """
 
     name: ClassVar[str]

@@ -1,0 +1,1 @@
+"""Redis: the only opener of its driver; it may be lost and is rebuilt from Postgres."""

@@ -1,0 +1,176 @@
+"""Latest row per symbol and stage: written only if newer by identity, fanned out by pub/sub."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+import orjson
+import redis.asyncio as aioredis
+from redis.exceptions import RedisError
+
+from pipeline.errors import UnavailableError
+from pipeline.settings import CacheSettings
+from schemas.blocks import Rows
+from schemas.codec import row_documents
+
+KEYS: Final[Mapping[str, str]] = {
+    "ticks": "price",
+    "bars": "bar",
+    "features": "features",
+    "regimes": "regime",
+    "predictions": "prediction",
+    "signals": "signal",
+}
+ENGINES: Final = ("momentum", "base_rate")
+_CHUNK: Final = 1000
+_IDENTITY: Final = b'{"at":"%05d-%020d-%010d",'
+IDENTITY_WIDTH: Final = len(_IDENTITY % (0, 0, 0))
+FAILURES: Final = (RedisError, OSError, TimeoutError)
+
+
+def key_of(stage: str, symbol: str, engine: str | None = None) -> str:
+    """The key of a latest row; a prediction's combined row has engine `combined`."""
+    key = f"{KEYS[stage]}:{symbol}"
+    return f"{key}:{engine or 'combined'}" if stage == "predictions" else key
+
+
+def channel_of(stage: str) -> str:
+    """The pub/sub channel of a stage's latest rows."""
+    return f"latest:{stage}"
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """A row's document, its identity first and in fixed width: text order is identity order."""
+    identity = _IDENTITY % (document["partition"], document["offset"], document["index"])
+    return identity + orjson.dumps(document)[1:]
+
+
+def newest(rows: Rows) -> Rows:
+    """The last row of each symbol; rows are in order of identity."""
+    codes = rows["symbol"]
+    last = {int(code): place for place, code in enumerate(codes.tolist())}
+    return rows.take(list(last.values())) if len(last) < len(rows) else rows
+
+
+def entries(rows: Rows) -> list[tuple[str, bytes, str]]:
+    """Key, document and channel for the newest row of each symbol."""
+    channel = channel_of(rows.stage)
+    found = []
+    for document in row_documents(newest(rows)):
+        symbol = document["symbol"]
+        found.append((key_of(rows.stage, symbol), encode(document), channel))
+        if rows.stage == "predictions":
+            for engine in ENGINES:
+                own = {**document, "engine": engine, "p_up": document[f"p_{engine}"]}
+                key = key_of(rows.stage, symbol, engine)
+                found.append((key, encode(own), f"{channel}:{engine}"))
+    return found
+
+
+class Cache:
+    """The async client with its pool."""
+
+    def __init__(self, client: "aioredis.Redis", settings: CacheSettings) -> None:
+        self._client = client
+        self._settings = settings
+        text = (files("pipeline.cache") / "latest.lua").read_text()
+        self._if_newer = client.register_script(text)
+
+    async def put(self, blocks: Iterable[Rows]) -> int:
+        """Write the newest rows, one pipeline for all; returns how many were newer.
+
+        Raises:
+            UnavailableError: Redis is away or slow; nothing else is lost by that.
+        """
+        found = [entry for rows in blocks if len(rows) for entry in entries(rows)]
+        if not found:
+            return 0
+        try:
+            async with self._client.pipeline(transaction=False) as pipe:
+                for start in range(0, len(found), _CHUNK):
+                    part = found[start : start + _CHUNK]
+                    arguments: list[Any] = [self._settings.ttl, IDENTITY_WIDTH]
+                    for _, value, channel in part:
+                        arguments += [value, channel]
+                    await self._if_newer(
+                        keys=[key for key, _, _ in part], args=arguments, client=pipe
+                    )
+                return sum(await pipe.execute())
+        except FAILURES as error:
+            raise _away(error) from error
+
+    async def latest(
+        self, stage: str, symbols: Sequence[str], engine: str | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """The cached row of each symbol, by symbol; those without are left out.
+
+        Raises:
+            UnavailableError: Redis is away or slow: ask Postgres.
+        """
+        if not symbols:
+            return {}
+        try:
+            values = await self._client.mget([key_of(stage, name, engine) for name in symbols])
+        except FAILURES as error:
+            raise _away(error) from error
+        return {
+            name: orjson.loads(value)
+            for name, value in zip(symbols, values, strict=True)
+            if value is not None
+        }
+
+    async def listen(self, stages: Sequence[str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Rows as they become the latest, as (stage, document), from now on.
+
+        Raises:
+            UnavailableError: the connection broke; listen again.
+        """
+        channels = {channel_of(stage): stage for stage in stages}
+        try:
+            async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
+                await pubsub.subscribe(*channels)
+                while True:
+                    message = await pubsub.get_message(timeout=None)
+                    if message is not None:
+                        stage = channels[message["channel"].decode()]
+                        yield stage, orjson.loads(message["data"])
+        except FAILURES as error:
+            raise _away(error) from error
+
+    async def ping(self) -> None:
+        """Ask whether Redis is there.
+
+        Raises:
+            UnavailableError: it is not.
+        """
+        try:
+            await self._client.ping()
+        except FAILURES as error:
+            raise _away(error) from error
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+
+def _away(error: BaseException) -> UnavailableError:
+    return UnavailableError(f"Redis does not answer: {' '.join(str(error).split()) or 'timeout'}")
+
+
+def open_cache(url: str, settings: CacheSettings) -> Cache:
+    """A client; it connects when first used.
+
+    Raises:
+        UnavailableError: the address cannot be read.
+    """
+    try:
+        client = aioredis.from_url(
+            url,
+            max_connections=settings.pool_max,
+            socket_timeout=settings.timeout,
+            socket_connect_timeout=settings.timeout,
+            health_check_interval=30,
+        )
+    except ValueError as error:
+        raise UnavailableError(f"TICKSTREAM_REDIS {url!r}: {error}") from error
+    return Cache(client, settings)

@@ -1,0 +1,145 @@
+"""Bars of one decision clock from ticks, and the execution reference of the previous decision."""
+
+import numpy as np
+
+from pipeline.kernels.jit import kernel
+from schemas.blocks import Array
+
+TIME, TICKS, ROW = 0, 1, 2
+
+# Columns of the state of a symbol and of an output row.
+OPEN, HIGH, LOW, CLOSE, VOLUME, NOTIONAL, EXEC_PRICE, EXEC_BID, EXEC_ASK = range(9)
+FLOAT_STATE = 9
+VWAP = 9
+FLOAT_OUT = 10
+N, SIZED, BUCKET, LAST_TS, TRIGGER_TS, PENDING, EXEC_TS = range(7)
+INT_STATE = 7
+OUT_AT, OUT_SYMBOL, OUT_TS, OUT_N, OUT_TRIGGER_TS, OUT_EXEC_TS = range(6)
+INT_OUT = 6
+
+
+@kernel
+def _emit(
+    f: Array, k: Array, floats: Array, ints: Array, at: int, symbol: int, ts: int, trigger: int
+) -> None:
+    floats[:6] = f[:6]
+    floats[EXEC_PRICE : EXEC_ASK + 1] = f[EXEC_PRICE : EXEC_ASK + 1]
+    if k[SIZED] == 0:
+        floats[VOLUME] = np.nan
+        floats[NOTIONAL] = np.nan
+    floats[VWAP] = f[NOTIONAL] / f[VOLUME] if f[VOLUME] > 0.0 else np.nan
+    ints[OUT_AT] = at
+    ints[OUT_SYMBOL] = symbol
+    ints[OUT_TS] = ts
+    ints[OUT_N] = k[N]
+    ints[OUT_TRIGGER_TS] = trigger
+    ints[OUT_EXEC_TS] = k[EXEC_TS]
+    k[N] = 0
+    k[TRIGGER_TS] = trigger
+    k[PENDING] = 1
+    f[EXEC_PRICE] = np.nan
+    f[EXEC_BID] = np.nan
+    f[EXEC_ASK] = np.nan
+    k[EXEC_TS] = -1
+
+
+@kernel
+def _enter(f: Array, k: Array, price: float, size: float, bucket: int) -> None:
+    if k[N] == 0:
+        f[OPEN] = price
+        f[HIGH] = price
+        f[LOW] = price
+        f[VOLUME] = 0.0
+        f[NOTIONAL] = 0.0
+        k[SIZED] = 0
+        k[BUCKET] = bucket
+    f[HIGH] = max(f[HIGH], price)
+    f[LOW] = min(f[LOW], price)
+    f[CLOSE] = price
+    if not np.isnan(size):
+        f[VOLUME] += size
+        f[NOTIONAL] += price * size
+        k[SIZED] += 1
+    k[N] += 1
+
+
+@kernel
+def bars(
+    clock: int,
+    width: int,
+    latency: int,
+    symbol: Array,
+    flag: Array,
+    ts: Array,
+    numbers: tuple[Array, ...],
+    float_state: Array,
+    int_state: Array,
+    floats: Array,
+    ints: Array,
+) -> int:
+    """Step ticks of shape (n,) in arrival order; returns how many rows of the outputs are filled.
+
+    `clock` TIME closes [kW, (k+1)W) at the symbol's first tick at or after its end, W = `width`
+    ns; TICKS closes with each `width`-th tick; ROW takes each tick as a bar. `numbers` are price,
+    size, bid, ask, open, high, low. The execution reference is the first tick after the previous
+    trigger, by arrival, at or after its time plus `latency` ns; with ROW, the open of this row.
+    """
+    price, size, bid, ask, open_, high, low = numbers
+    rows = 0
+    for i in range(symbol.shape[0]):
+        if flag[i] != 0:
+            continue
+        s = symbol[i]
+        f = float_state[s]
+        k = int_state[s]
+        if clock == ROW:
+            if k[PENDING] == 1:
+                f[EXEC_PRICE] = price[i] if np.isnan(open_[i]) else open_[i]
+                k[EXEC_TS] = ts[i]
+            _enter(f, k, price[i], size[i], 0)
+            f[OPEN] = price[i] if np.isnan(open_[i]) else open_[i]
+            f[HIGH] = price[i] if np.isnan(high[i]) else high[i]
+            f[LOW] = price[i] if np.isnan(low[i]) else low[i]
+            _emit(f, k, floats[rows], ints[rows], i, s, ts[i], ts[i])
+            rows += 1
+            continue
+        if k[PENDING] == 1 and ts[i] >= k[TRIGGER_TS] + latency:
+            f[EXEC_PRICE] = price[i]
+            f[EXEC_BID] = bid[i]
+            f[EXEC_ASK] = ask[i]
+            k[EXEC_TS] = ts[i]
+            k[PENDING] = 0
+        if clock == TIME:
+            bucket = ts[i] // width
+            if k[N] > 0 and bucket > k[BUCKET]:
+                _emit(f, k, floats[rows], ints[rows], i, s, (k[BUCKET] + 1) * width, ts[i])
+                rows += 1
+            _enter(f, k, price[i], size[i], bucket)
+        else:
+            _enter(f, k, price[i], size[i], 0)
+            if k[N] >= width:
+                _emit(f, k, floats[rows], ints[rows], i, s, ts[i], ts[i])
+                rows += 1
+        k[LAST_TS] = ts[i]
+    return rows
+
+
+@kernel
+def close_all(
+    clock: int,
+    width: int,
+    at: int,
+    float_state: Array,
+    int_state: Array,
+    floats: Array,
+    ints: Array,
+) -> int:
+    """Close what is open at the end of a file, in the order of state rows; returns the rows made."""
+    rows = 0
+    for s in range(float_state.shape[0]):
+        k = int_state[s]
+        if k[N] > 0:
+            ts = (k[BUCKET] + 1) * width if clock == TIME else k[LAST_TS]
+            _emit(float_state[s], k, floats[rows], ints[rows], at, s, ts, k[LAST_TS])
+            rows += 1
+    return rows

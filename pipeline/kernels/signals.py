@@ -1,0 +1,48 @@
+"""From a probability and costs to an action, kept only when it changes."""
+
+import numpy as np
+
+from pipeline.kernels.jit import kernel
+from schemas.blocks import Array
+
+HOLD, BUY, SELL = 0, 1, 2
+EDGE, CONFIDENCE = 0, 1
+
+# E|r| of a centred normal return is sigma * sqrt(2 / pi).
+MEAN_ABSOLUTE = 0.7978845608028654
+
+
+@kernel
+def signals(
+    cost_bp: float,
+    symbol: Array,
+    p_up: Array,
+    sigma: Array,
+    last_action: Array,
+    action: Array,
+    out: Array,
+    changed: Array,
+) -> int:
+    """Decide bars of shape (n,); returns how many actions changed, their places in `changed`.
+
+    The edge is (2p - 1) times the mean absolute return over the horizon, in bp, less `cost_bp`; act
+    only on a positive one. Rows without probability or volatility decide nothing.
+    """
+    found = 0
+    for i in range(symbol.shape[0]):
+        if np.isnan(p_up[i]) or np.isnan(sigma[i]):
+            continue
+        lean = 2.0 * p_up[i] - 1.0
+        edge = abs(lean) * sigma[i] * MEAN_ABSOLUTE * 1e4 - cost_bp
+        what = HOLD
+        if edge > 0.0:
+            what = BUY if lean > 0.0 else SELL
+        s = symbol[i]
+        if last_action[s] != what:
+            last_action[s] = what
+            action[found] = what
+            out[found, EDGE] = edge
+            out[found, CONFIDENCE] = abs(lean)
+            changed[found] = i
+            found += 1
+    return found

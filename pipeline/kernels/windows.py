@@ -1,0 +1,307 @@
+"""Rolling windows as two stacks of mergeable aggregates: O(1) amortised, no drift, no trace of a spike.
+
+A window lives in the state row of its symbol: `f` float64 (F,), `k` int64 (I,). Its place `w` is
+(n, first float, first counter). The n slots hold, before the counter `pos`, the raw values pushed
+since the last flip (the back stack) and, from `pos` on, the suffix aggregates of the n values before
+them (the front stack). The window is merge(front[pos], back). When the back is full it is turned into
+suffixes: nothing is ever subtracted, so rounding cannot pile up (Chan, Golub, LeVeque 1979).
+A row of zeros is a row of empty windows.
+"""
+
+import math
+
+from pipeline.kernels.jit import inline
+from schemas.blocks import Array
+
+COUNTERS = 2  # pos, and the number of values held
+
+
+def sum_floats(n: int) -> int:
+    """Floats of a window of sums over n values."""
+    return 1 + n
+
+
+@inline
+def sum_push(f: Array, k: Array, w: Array, x: float) -> None:
+    """Push x into a window of sums. Layout: back sum, n slots."""
+    n, a, b = w[0], w[1], w[2]
+    p = k[b]
+    f[a + 1 + p] = x
+    p += 1
+    if k[b + 1] < n:
+        k[b + 1] += 1
+    if p < n:
+        f[a] += x
+        k[b] = p
+        return
+    total = 0.0
+    for j in range(a + n, a, -1):
+        total += f[j]
+        f[j] = total
+    f[a] = 0.0
+    k[b] = 0
+
+
+@inline
+def sum_read(f: Array, k: Array, w: Array) -> float:
+    """Sum of the last min(n, pushed) values."""
+    # Slots not written yet are 0, so an incomplete window needs no case of its own.
+    total: float = f[w[1] + 1 + k[w[2]]] + f[w[1]]
+    return total
+
+
+@inline
+def held(k: Array, w: Array) -> int:
+    """Number of values in a window, at most n."""
+    count: int = k[w[2] + 1]
+    return count
+
+
+@inline
+def full(k: Array, w: Array) -> bool:
+    """True when a window holds n values."""
+    ready: bool = k[w[2] + 1] == w[0]
+    return ready
+
+
+def max_floats(n: int) -> int:
+    """Floats of a window of the maximum over n values."""
+    return 1 + n
+
+
+@inline
+def max_push(f: Array, k: Array, w: Array, x: float) -> None:
+    """Push x into a window of the maximum (of the minimum: push -x). Layout: back maximum, n slots.
+
+    The same skeleton as the sums; a monotonic deque would need as much state and more branches.
+    """
+    n, a, b = w[0], w[1], w[2]
+    p = k[b]
+    f[a + 1 + p] = x
+    if p == 0 or x > f[a]:
+        f[a] = x
+    p += 1
+    if k[b + 1] < n:
+        k[b + 1] += 1
+    if p < n:
+        k[b] = p
+        return
+    top = f[a + n]
+    for j in range(a + n, a, -1):
+        top = max(top, f[j])
+        f[j] = top
+    k[b] = 0
+
+
+@inline
+def max_read(f: Array, k: Array, w: Array) -> float:
+    """Maximum of the last min(n, pushed) values; only after a first push."""
+    n, a, b = w[0], w[1], w[2]
+    p = k[b]
+    back: float = f[a]
+    if k[b + 1] < n:
+        return back
+    front: float = f[a + 1 + p]
+    return front if p == 0 else max(front, back)
+
+
+def moments_floats(n: int) -> int:
+    """Floats of a window of mean and variance over n values."""
+    return 3 + 2 * n
+
+
+@inline
+def moments_push(f: Array, k: Array, w: Array, x: float) -> None:
+    """Push x into a window of mean and variance. Layout: anchor, back mean, back M2, n slots of 2.
+
+    Means are kept relative to an anchor, the newest value at the last flip: at level 1e8 the mean
+    itself would cost the digits that the variance needs, and an anchor for ever (the first value) would
+    too when that one was an outlier. Both stacks always share one anchor, so equal values give M2 = 0.
+    """
+    n, a, b = w[0], w[1], w[2]
+    p = k[b]
+    if k[b + 1] == 0:
+        f[a] = x
+    if k[b + 1] < n:
+        k[b + 1] += 1
+    f[a + 3 + 2 * p] = x
+    p += 1
+    if p < n:
+        d = x - f[a] - f[a + 1]
+        step = d / p
+        f[a + 1] += step
+        f[a + 2] += d * step * (p - 1)
+        k[b] = p
+        return
+    f[a] = x
+    mean = 0.0
+    m2 = 0.0
+    for c in range(1, n + 1):
+        j = a + 3 + 2 * (n - c)
+        d = f[j] - x - mean
+        step = d / c
+        mean += step
+        m2 += d * step * (c - 1)
+        f[j] = mean
+        f[j + 1] = m2
+    f[a + 1] = 0.0
+    f[a + 2] = 0.0
+    k[b] = 0
+
+
+@inline
+def moments_read(f: Array, k: Array, w: Array) -> tuple[float, float]:
+    """Mean minus the anchor f[w[1]], and M2 = sum of squared deviations, of the values held."""
+    n, a, b = w[0], w[1], w[2]
+    p = k[b]
+    if k[b + 1] < n:
+        return f[a + 1], f[a + 2]
+    j = a + 3 + 2 * p
+    if p == 0:
+        return f[j], f[j + 1]
+    d = f[a + 1] - f[j]
+    share = d * p / n
+    return f[j] + share, f[j + 1] + f[a + 2] + d * share * (n - p)
+
+
+def pairs_floats(n: int) -> int:
+    """Floats of a window of co-moments over n pairs."""
+    return 5 + 5 * n
+
+
+@inline
+def pairs_push(f: Array, k: Array, w: Array, x: float, y: float) -> None:
+    """Push (x, y) into a window of co-moments. Layout: back (mx, my, Cxx, Cxy, Cyy), n slots of 5.
+
+    Without anchor: made for values around 0, such as returns.
+    """
+    n, a, b = w[0], w[1], w[2]
+    p = k[b]
+    if k[b + 1] < n:
+        k[b + 1] += 1
+    j = a + 5 + 5 * p
+    f[j] = x
+    f[j + 1] = y
+    p += 1
+    if p < n:
+        dx = x - f[a]
+        dy = y - f[a + 1]
+        scale = 1.0 / p
+        f[a] += dx * scale
+        f[a + 1] += dy * scale
+        scale *= p - 1
+        f[a + 2] += dx * dx * scale
+        f[a + 3] += dx * dy * scale
+        f[a + 4] += dy * dy * scale
+        k[b] = p
+        return
+    mx = 0.0
+    my = 0.0
+    cxx = 0.0
+    cxy = 0.0
+    cyy = 0.0
+    for c in range(1, n + 1):
+        j = a + 5 + 5 * (n - c)
+        dx = f[j] - mx
+        dy = f[j + 1] - my
+        scale = 1.0 / c
+        mx += dx * scale
+        my += dy * scale
+        scale *= c - 1
+        cxx += dx * dx * scale
+        cxy += dx * dy * scale
+        cyy += dy * dy * scale
+        f[j] = mx
+        f[j + 1] = my
+        f[j + 2] = cxx
+        f[j + 3] = cxy
+        f[j + 4] = cyy
+    for j in range(a, a + 5):
+        f[j] = 0.0
+    k[b] = 0
+
+
+@inline
+def pairs_read(f: Array, k: Array, w: Array) -> tuple[float, float, float]:
+    """Cxx, Cxy, Cyy: sums of products of deviations of the pairs held."""
+    n, a, b = w[0], w[1], w[2]
+    p = k[b]
+    if k[b + 1] < n:
+        return f[a + 2], f[a + 3], f[a + 4]
+    j = a + 5 + 5 * p
+    if p == 0:
+        return f[j + 2], f[j + 3], f[j + 4]
+    dx = f[a] - f[j]
+    dy = f[a + 1] - f[j + 1]
+    scale = p * (n - p) / n
+    return (
+        f[j + 2] + f[a + 2] + dx * dx * scale,
+        f[j + 3] + f[a + 3] + dx * dy * scale,
+        f[j + 4] + f[a + 4] + dy * dy * scale,
+    )
+
+
+@inline
+def lag_push(f: Array, k: Array, w: Array, x: float) -> None:
+    """Push x into a ring of n values. Layout: n slots."""
+    p = k[w[2]]
+    f[w[1] + p] = x
+    p += 1
+    k[w[2]] = 0 if p == w[0] else p
+    if k[w[2] + 1] < w[0]:
+        k[w[2] + 1] += 1
+
+
+@inline
+def lag_read(f: Array, k: Array, w: Array, h: int) -> float:
+    """The value pushed h pushes before the latest one; only while held > h."""
+    p = k[w[2]] - 1 - h
+    value: float = f[w[1] + (p if p >= 0 else p + w[0])]
+    return value
+
+
+@inline
+def sorted_push(ordered: Array, ring: Array, place: Array, x: float) -> None:
+    """Push x into a window that is kept sorted, for exact quantiles.
+
+    Args:
+        ordered: float64 (n,), the values held in ascending order, from index 0.
+        ring: float64 (n,), the same values by arrival.
+        place: int64 (2,), next slot of the ring, number of values held.
+        x: a finite value.
+    """
+    n = ring.shape[0]
+    p = place[0]
+    count = place[1]
+    if count == n:
+        old = ring[p]
+        count -= 1
+        low = 0
+        high = count
+        while low < high:
+            middle = (low + high) // 2
+            if ordered[middle] < old:
+                low = middle + 1
+            else:
+                high = middle
+        for j in range(low, count):
+            ordered[j] = ordered[j + 1]
+    j = count
+    while j > 0 and ordered[j - 1] > x:
+        ordered[j] = ordered[j - 1]
+        j -= 1
+    ordered[j] = x
+    ring[p] = x
+    place[0] = 0 if p + 1 == n else p + 1
+    place[1] = count + 1
+
+
+@inline
+def sorted_quantile(ordered: Array, count: int, q: float) -> float:
+    """Quantile q of ordered[:count], linear between neighbours: the same bits as numpy's `linear`."""
+    at = q * (count - 1)
+    low = math.floor(at)
+    t = at - low
+    a: float = ordered[low]
+    b: float = ordered[min(low + 1, count - 1)]
+    return a + (b - a) * t if t < 0.5 else b - (b - a) * (1.0 - t)

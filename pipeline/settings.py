@@ -1,0 +1,170 @@
+"""All settings and the only reader of the environment (`TICKSTREAM_...`)."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import MisuseError
+from pipeline.stages.bars import BarsSettings
+from pipeline.stages.chain import ChainSettings
+from pipeline.stages.features import FeaturesSettings
+from pipeline.stages.predictions import PredictionsSettings
+from pipeline.stages.regimes import RegimesSettings
+from pipeline.stages.signals import SignalsSettings
+from pipeline.stages.ticks import GuardSettings
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TopicSettings(_Group):
+    """How topics are made."""
+
+    partitions: int = Field(4, ge=1, le=1024, description="partitions of `prices` and its stages")
+    replication: int = Field(1, ge=1, le=9)
+
+
+class WorkerSettings(_Group):
+    """The live loop."""
+
+    group: str = Field(
+        "tickstream", description="consumer group, service name of the progress rows"
+    )
+    instance: str = Field("worker-1", description="static member id; one per replica")
+    batch: int = Field(256, ge=1, le=10_000, description="messages taken at once at most")
+    within: float = Field(0.002, gt=0, le=1, description="seconds to wait for a batch to fill")
+    buffer: int = Field(2048, ge=16, description="messages held per worker at most")
+    session_timeout: float = Field(10.0, ge=1, description="seconds until a dead member is dropped")
+    snapshot_seconds: float = Field(5.0, gt=0, description="seconds between copies of the state")
+    give_up_seconds: float = Field(30.0, gt=0, description="seconds a sink may fail before exit")
+
+
+class StoreSettings(_Group):
+    """The Postgres pool."""
+
+    pool_min: int = Field(1, ge=0, le=100)
+    pool_max: int = Field(8, ge=1, le=100)
+    acquire_timeout: float = Field(10.0, gt=0, description="seconds to wait for a connection")
+    statement_timeout: float = Field(30.0, gt=0, description="seconds a statement may take")
+
+
+class CacheSettings(_Group):
+    """The Redis pool and how long a latest value lives."""
+
+    pool_max: int = Field(16, ge=1, le=1000)
+    timeout: float = Field(1.0, gt=0, description="seconds for one call")
+    ttl: int = Field(86_400, ge=1, description="seconds until a latest value expires")
+
+
+class ApiSettings(_Group):
+    """The GraphQL server."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65_535)
+    page_max: int = Field(500, ge=1, le=10_000)
+    development: bool = Field(True, description="GraphiQL and introspection")
+
+
+class ReplaySettings(_Group):
+    """Replays of files and topics."""
+
+    block: int = Field(65_536, ge=1, description="ticks stepped at once; no bit depends on it")
+    row_group: int = Field(65_536, ge=1, description="rows of a Parquet row group")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, from the environment and `--set`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TICKSTREAM_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    kafka: str | None = Field(None, description="address of a broker instead of the embedded one")
+    postgres: str | None = Field(None, description="DSN of a database instead of the embedded one")
+    redis: str | None = Field(
+        None, description="URL of a Redis or Valkey instead of the embedded one"
+    )
+    log: Literal["console", "json"] = "console"
+
+    guard: GuardSettings = GuardSettings()
+    bars: BarsSettings = BarsSettings()
+    features: FeaturesSettings = FeaturesSettings()
+    regimes: RegimesSettings = RegimesSettings()
+    predictions: PredictionsSettings = PredictionsSettings()
+    signals: SignalsSettings = SignalsSettings()
+
+    topics: TopicSettings = TopicSettings()
+    worker: WorkerSettings = WorkerSettings()
+    store: StoreSettings = StoreSettings()
+    cache: CacheSettings = CacheSettings()
+    api: ApiSettings = ApiSettings()
+    replay: ReplaySettings = ReplaySettings()
+
+    @property
+    def chain(self) -> ChainSettings:
+        """The part that decides the numbers."""
+        return ChainSettings(
+            guard=self.guard,
+            bars=self.bars,
+            features=self.features,
+            regimes=self.regimes,
+            predictions=self.predictions,
+            signals=self.signals,
+        )
+
+
+def _nested(assignments: Iterable[str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        path = key.strip().split(".")
+        if not equals or not all(path):
+            raise MisuseError(f"--set takes KEY=VALUE, as in guard.mode=plain; got {assignment!r}")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        branch = tree
+        for name in path[:-1]:
+            branch = branch.setdefault(name, {})
+            if not isinstance(branch, dict):
+                raise MisuseError(f"--set {key}: {name} is a value, not a group")
+        branch[path[-1]] = value
+    return tree
+
+
+def load_settings(assignments: Iterable[str] = (), **values: Any) -> Settings:
+    """Settings from the environment, overridden by `KEY=VALUE` assignments and by values.
+
+    Raises:
+        MisuseError: a key is unknown or a value does not fit.
+    """
+    try:
+        return Settings(**{**_nested(assignments), **values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise MisuseError(f"setting {where}: {first['msg']}") from error
+
+
+def child_environment(values: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child process of ours: this one's, with values replaced."""
+    return {**os.environ, **values}
+
+
+def samples_directory() -> Path | None:
+    """Where the real price samples lie (`TICKSTREAM_SAMPLES`), if that is said."""
+    named = os.environ.get("TICKSTREAM_SAMPLES")
+    return Path(named) if named else None
+
+
+def fresh_id() -> str:
+    """A name that nothing else bears."""
+    return uuid.uuid4().hex

@@ -1,0 +1,120 @@
+"""The one wiring of the stages: agents and replay both drive this."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.errors import StateError
+from pipeline.stages.bars import Bars, BarsSettings
+from pipeline.stages.base import Block, Stage, State
+from pipeline.stages.features import Features, FeaturesSettings
+from pipeline.stages.predictions import Predictions, PredictionsSettings
+from pipeline.stages.regimes import Regimes, RegimesSettings
+from pipeline.stages.signals import Signals, SignalsSettings
+from pipeline.stages.ticks import GuardSettings, Ticks
+from schemas.blocks import COLUMNS, Array
+from schemas.codec import Arrivals, Decoder
+
+STATE_VERSION: Final = 1
+_DIGEST: Final = 16
+
+
+class ChainSettings(BaseModel):
+    """All that decides the numbers; two chains of equal settings give equal bits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    guard: GuardSettings = GuardSettings()
+    bars: BarsSettings = BarsSettings()
+    features: FeaturesSettings = FeaturesSettings()
+    regimes: RegimesSettings = RegimesSettings()
+    predictions: PredictionsSettings = PredictionsSettings()
+    signals: SignalsSettings = SignalsSettings()
+
+    def fingerprint(self) -> str:
+        """A hash of the settings and of the columns that they fill."""
+        columns = {stage: [c.name for c in COLUMNS[stage]] for stage in COLUMNS}
+        text = self.model_dump_json() + repr(columns) + str(STATE_VERSION)
+        return hashlib.blake2b(text.encode(), digest_size=_DIGEST).hexdigest()
+
+
+class Chain:
+    """The stages of one partition, in order, with their state."""
+
+    def __init__(self, settings: ChainSettings, partition: int = 0) -> None:
+        self.partition = partition
+        self._fingerprint = settings.fingerprint()
+        self.ticks = Ticks(settings.guard)
+        self._stages: tuple[Stage, ...] = (
+            self.ticks,
+            Bars(settings.bars),
+            Features(settings.features),
+            Regimes(settings.regimes),
+            Predictions(settings.predictions),
+            Signals(settings.signals),
+        )
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in the order of the data."""
+        return self._stages
+
+    def step(self, came: Arrivals, end_offset: int = -1) -> Block:
+        """Run ticks through all stages; an `end_offset` closes what is open, as a file ends."""
+        block = Block(came, end_offset=end_offset)
+        for stage in self._stages:
+            block = stage.step(block)
+        return block
+
+    def finish(self, end_offset: int) -> Block:
+        """The rows that the end of a file makes; `end_offset` is one past its last tick's."""
+        nothing, _ = Decoder(self.partition).decode(())
+        return self.step(nothing, end_offset)
+
+    def snapshot(self) -> bytes:
+        """The whole state: version, fingerprint of settings and columns, checksum, arrays."""
+        state = {stage.name: _packed(stage.snapshot()) for stage in self._stages}
+        body = msgspec.msgpack.encode(state)
+        digest = hashlib.blake2b(body, digest_size=_DIGEST).hexdigest()
+        return msgspec.msgpack.encode((STATE_VERSION, self._fingerprint, digest, body))
+
+    def restore(self, data: bytes) -> None:
+        """Continue from a snapshot, bit for bit.
+
+        Raises:
+            StateError: it is damaged, or was made by another version or by other settings.
+        """
+        try:
+            version, fingerprint, digest, body = msgspec.msgpack.decode(
+                data, type=tuple[int, str, str, bytes]
+            )
+        except msgspec.MsgspecError as error:
+            raise StateError("the snapshot is damaged: it cannot be read") from error
+        if version != STATE_VERSION or fingerprint != self._fingerprint:
+            raise StateError(
+                "the stored state was made with other settings, features or another version; "
+                "run with the settings it was made with, or start a new data directory"
+            )
+        if hashlib.blake2b(body, digest_size=_DIGEST).hexdigest() != digest:
+            raise StateError("the snapshot is damaged: its checksum differs")
+        state: dict[str, Any] = msgspec.msgpack.decode(body)
+        for stage in self._stages:
+            stage.restore(_unpacked(state[stage.name]))
+
+
+def _packed(state: State) -> dict[str, tuple[str, list[int], bytes]]:
+    return {
+        name: (array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes())
+        for name, array in state.items()
+    }
+
+
+def _unpacked(state: Mapping[str, tuple[str, list[int], bytes]]) -> dict[str, Array]:
+    return {
+        name: np.frombuffer(data, np.dtype(dtype)).reshape(shape).copy()
+        for name, (dtype, shape, data) in state.items()
+    }

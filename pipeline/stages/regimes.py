@@ -1,0 +1,74 @@
+"""Regimes: volatility tercile and trend of each bar, from what was known at its close."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.kernels import regimes as kernels
+from pipeline.stages.base import Block, Stage, State, grown, head
+from schemas.blocks import Array
+
+
+class RegimesSettings(BaseModel):
+    """Windows in bars and the efficiency ratio from which a market trends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vol_window: int = Field(252, ge=3, le=10_000)
+    trend_window: int = Field(20, ge=2, le=10_000)
+    trend_above: float = Field(0.3, ge=0, le=1)
+
+
+class Regimes(Stage):
+    """Tags low | mid | high and range | trend; null until the windows are full."""
+
+    name: ClassVar[str] = "regimes"
+
+    def __init__(self, settings: RegimesSettings) -> None:
+        self._settings = settings
+        self._arrays: dict[str, Array] = {
+            "vol_sorted": np.empty((0, settings.vol_window)),
+            "vol_ring": np.empty((0, settings.vol_window)),
+            "vol_count": np.empty(0, np.int64),
+            "close_ring": np.empty((0, settings.trend_window + 1)),
+            "close_count": np.empty(0, np.int64),
+        }
+
+    def step(self, block: Block) -> Block:
+        """Add one row of tags per bar."""
+        bars = block.rows["bars"]
+        arrays = self._arrays
+        for name, array in arrays.items():
+            arrays[name] = grown(array, len(bars.symbols), 0)
+        n = len(bars)
+        labels = np.empty((n, 2), np.int32)
+        floats = np.full((n, 3), np.nan)
+        kernels.regimes(
+            self._settings.trend_above,
+            bars["symbol"],
+            bars["close"],
+            block.rows["features"]["bar_ewma_vol"],
+            arrays["vol_sorted"],
+            arrays["vol_ring"],
+            arrays["vol_count"],
+            arrays["close_ring"],
+            arrays["close_count"],
+            labels,
+            floats,
+        )
+        rows = head(bars, self.name, n)
+        rows.columns["vol"][:] = labels[:, kernels.VOL]
+        rows.columns["trend"][:] = labels[:, kernels.TREND]
+        rows.columns["efficiency_ratio"][:] = floats[:, kernels.EFFICIENCY]
+        rows.columns["vol_low"][:] = floats[:, kernels.LOW]
+        rows.columns["vol_high"][:] = floats[:, kernels.HIGH]
+        return block.plus(rows)
+
+    def snapshot(self) -> State:
+        """Windows, copied."""
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    def restore(self, state: State) -> None:
+        """Continue from a snapshot."""
+        self._arrays = {name: state[name].copy() for name in self._arrays}

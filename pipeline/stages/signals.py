@@ -1,0 +1,64 @@
+"""Signals: buy, sell or hold with edge and confidence, a row only when the action changes."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.kernels import signals as kernels
+from pipeline.stages.base import Block, Stage, State, grown, head
+from schemas.blocks import Array
+
+
+class SignalsSettings(BaseModel):
+    """What a round of trading costs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cost_bp: float = Field(1.0, ge=0, description="cost of acting, in basis points of the price")
+
+
+class Signals(Stage):
+    """Weighs the combined probability against costs."""
+
+    name: ClassVar[str] = "signals"
+
+    def __init__(self, settings: SignalsSettings) -> None:
+        self._settings = settings
+        self._last_action: Array = np.empty(0, np.int64)
+
+    def step(self, block: Block) -> Block:
+        """Add one row for each change of action."""
+        predictions = block.rows["predictions"]
+        n = len(predictions)
+        self._last_action = grown(self._last_action, len(predictions.symbols), -1)
+        action = np.empty(n, np.int32)
+        out = np.empty((n, 2))
+        changed = np.empty(n, np.int64)
+        found = kernels.signals(
+            self._settings.cost_bp,
+            predictions["symbol"],
+            predictions["p_up"],
+            predictions["sigma"],
+            self._last_action,
+            action,
+            out,
+            changed,
+        )
+        kept = predictions.take(changed[:found])
+        rows = head(kept, self.name, found)
+        rows.columns["action"][:] = action[:found]
+        rows.columns["edge_bp"][:] = out[:found, kernels.EDGE]
+        rows.columns["confidence"][:] = out[:found, kernels.CONFIDENCE]
+        rows.columns["p_up"][:] = kept["p_up"]
+        rows.columns["price"][:] = kept["close"]
+        rows.columns["horizon"][:] = kept["horizon"]
+        return block.plus(rows)
+
+    def snapshot(self) -> State:
+        """The last action of each symbol, copied."""
+        return {"last_action": self._last_action.copy()}
+
+    def restore(self, state: State) -> None:
+        """Continue from a snapshot."""
+        self._last_action = state["last_action"].copy()

@@ -1,0 +1,1 @@
+"""Postgres: the only opener of asyncpg; SQL lives in .sql files."""

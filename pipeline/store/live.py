@@ -1,0 +1,186 @@
+"""What the live loop writes: one transaction a batch, fenced by epoch, with its high-water marks."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+import cramjam
+
+from pipeline.clock import today
+from pipeline.errors import FencedError, StateError
+from pipeline.store.copy import HEADER, TRAILER, copy_bytes, copy_columns
+from pipeline.store.migrate import ensure_days, leaf
+from pipeline.store.pool import Connection, Pool
+from pipeline.store.statements import statement
+from schemas.blocks import Rows
+from schemas.codec import Reject
+
+_REJECTED: Final = (
+    "partition", "offset", "index", "symbol", "reason", "detail", "value", "written_on"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A partition that is ours: its epoch, its stored mark (-1 before the first row), a snapshot."""
+
+    partition: int
+    epoch: int
+    mark: int
+    snapshot_offset: int
+    snapshot: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionBatch:
+    """What one batch made of one partition: all of it becomes visible together, or nothing."""
+
+    partition: int
+    epoch: int
+    mark: int  # offset of the last message in it
+    rows: Mapping[str, Rows]
+    rejects: Sequence[tuple[Reject, bytes]]
+    symbols: Sequence[str]  # seen for the first time
+    quality: Sequence[tuple[str, str, int]]  # symbol, reason, absolute count
+
+
+class LiveStore:
+    """The Postgres side of one service's workers."""
+
+    def __init__(self, pool: Pool, service: str, fingerprint: str) -> None:
+        self._pool = pool
+        self._service = service
+        self._fingerprint = fingerprint
+        self._days: set[date] = set()
+
+    async def claim(self, partition: int) -> Claim:
+        """Make a partition ours: raise its epoch, so that an older owner can write no more.
+
+        Raises:
+            StateError: its rows were made with other settings.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                statement("claim"), self._service, partition, self._fingerprint
+            )
+            if row is None or row["fingerprint"] != self._fingerprint:
+                raise StateError(
+                    f"partition {partition} of service {self._service!r} was computed with other "
+                    "settings or another version; use those, another worker.group, or new data"
+                )
+            found = await connection.fetchrow(
+                statement("latest_snapshot"), self._service, partition, row["mark"]
+            )
+        data = None if found is None else bytes(cramjam.zstd.decompress(found["data"]))
+        offset = -1 if found is None else found["offset"]
+        return Claim(partition, row["epoch"], row["mark"], offset, data)
+
+    async def commit(self, batches: Sequence[PartitionBatch]) -> None:
+        """Store batches in one transaction; one whose mark is stored already is skipped.
+
+        Raises:
+            FencedError: a partition has a newer owner.
+        """
+        day = today()
+        async with self._pool.acquire() as connection:
+            await self._ensure_days(connection, day)
+            async with connection.transaction():
+                fresh = await self._locked(connection, batches)
+                await self._copy(connection, fresh, day)
+                await self._rejected(connection, fresh, day)
+                await self._facts(connection, fresh)
+                await connection.execute(
+                    statement("move_mark"),
+                    self._service,
+                    [batch.partition for batch in fresh],
+                    [batch.mark for batch in fresh],
+                )
+
+    async def save_snapshot(self, partition: int, epoch: int, offset: int, data: bytes) -> None:
+        """Keep a compressed copy of a partition's state, unless a newer owner is there."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            name = self._service
+            await connection.execute(
+                statement("save_snapshot"), name, partition, offset, epoch, data
+            )
+            await connection.execute(statement("drop_snapshots"), name, partition)
+
+    async def _ensure_days(self, connection: Connection, day: date) -> None:
+        if day not in self._days:
+            async with connection.transaction():
+                await ensure_days(connection, (day, day + timedelta(days=1)))
+            self._days.add(day)
+
+    async def _locked(
+        self, connection: Connection, batches: Sequence[PartitionBatch]
+    ) -> list[PartitionBatch]:
+        wanted = [batch.partition for batch in batches]
+        rows = await connection.fetch(statement("lock_progress"), self._service, wanted)
+        stored = {row["partition"]: row for row in rows}
+        for batch in batches:
+            row = stored.get(batch.partition)
+            if row is None or row["epoch"] != batch.epoch:
+                raise FencedError(f"partition {batch.partition} has a newer owner")
+        return [batch for batch in batches if batch.mark > stored[batch.partition]["mark"]]
+
+    async def _copy(
+        self, connection: Connection, batches: Sequence[PartitionBatch], day: date
+    ) -> None:
+        bodies: dict[str, list[bytes]] = defaultdict(list)
+        for batch in batches:
+            for stage, rows in batch.rows.items():
+                if len(rows):
+                    bodies[stage].append(copy_bytes(rows, day))
+        for stage, parts in bodies.items():
+            await connection.copy_to_table(
+                leaf(stage, day),
+                source=_stream(parts),
+                columns=copy_columns(stage),
+                format="binary",
+            )
+
+    async def _rejected(
+        self, connection: Connection, batches: Sequence[PartitionBatch], day: date
+    ) -> None:
+        records = [
+            (
+                batch.partition,
+                reject.offset,
+                reject.index,
+                reject.symbol,
+                reject.reason.value,
+                reject.detail,
+                value,
+                day,
+            )
+            for batch in batches
+            for reject, value in batch.rejects
+        ]
+        if records:
+            await connection.copy_records_to_table(
+                "rejected", records=records, columns=list(_REJECTED)
+            )
+
+    async def _facts(self, connection: Connection, batches: Sequence[PartitionBatch]) -> None:
+        seen = [(symbol, batch.partition) for batch in batches for symbol in batch.symbols]
+        if seen:
+            names, partitions = zip(*seen, strict=True)
+            await connection.execute(statement("add_symbols"), list(names), list(partitions))
+        counts = [(batch.partition, *fact) for batch in batches for fact in batch.quality]
+        if counts:
+            columns = [list(column) for column in zip(*counts, strict=True)]
+            await connection.execute(statement("set_quality"), *columns)
+
+
+async def _stream(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
+    yield HEADER
+    for part in parts:
+        yield part
+    yield TRAILER
+
+
+def compress(state: bytes) -> bytes:
+    """A snapshot for `save_snapshot`; runs without the GIL."""
+    return bytes(cramjam.zstd.compress(state, 1))

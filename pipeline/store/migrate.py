@@ -1,0 +1,69 @@
+"""Migrations, applied in the order of their names, and the daily partitions of the stage tables."""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import date, timedelta
+from importlib.resources import files
+from typing import Final
+
+from pipeline.errors import StateError
+from pipeline.store.pool import Connection, Pool
+from schemas.blocks import STAGES
+
+_LOCK: Final = 7_216_455_301  # any number, the same for all of us
+
+
+def migrations() -> list[tuple[str, str]]:
+    """Name and text of every migration, in order."""
+    folder = files("pipeline.store") / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(name, (folder / name).read_text()) for name in names]
+
+
+async def migrate(pool: Pool) -> list[str]:
+    """Apply what is missing; returns the names applied. Safe with several processes at once.
+
+    Raises:
+        StateError: a migration that was applied reads differently now.
+    """
+    applied = []
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, digest text NOT NULL,"
+            " applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        rows = await connection.fetch("SELECT name, digest FROM migrations")
+        known = {row["name"]: row["digest"] for row in rows}
+        for name, text in migrations():
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            if name not in known:
+                await connection.execute(text)
+                await connection.execute("INSERT INTO migrations VALUES ($1, $2)", name, digest)
+                applied.append(name)
+            elif known[name] != digest:
+                raise StateError(
+                    f"migration {name} was applied with another text; this database belongs to "
+                    "another version of tickstream"
+                )
+    return applied
+
+
+def leaf(stage: str, day: date) -> str:
+    """The name of a stage's table for one day of writing."""
+    return f"{stage}_{day:%Y%m%d}"
+
+
+async def ensure_days(connection: Connection, days: Iterable[date]) -> None:
+    """Make the tables of these days of writing; those that exist are left alone."""
+    for day in days:
+        for stage in STAGES:
+            # Names come from closed lists and dates, never from outside.
+            table = leaf(stage, day)
+            if await connection.fetchval("SELECT to_regclass($1)", table) is not None:
+                continue
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            await connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {table} PARTITION OF {stage}"
+                f" FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
+            )

@@ -1,0 +1,77 @@
+-- name: lock_progress
+SELECT partition, epoch, mark FROM progress
+ WHERE service = $1 AND partition = ANY($2::int[]) ORDER BY partition FOR UPDATE
+
+-- name: move_mark
+UPDATE progress p SET mark = n.mark, moved_at = now()
+  FROM unnest($2::int[], $3::bigint[]) AS n(partition, mark)
+ WHERE p.service = $1 AND p.partition = n.partition
+
+-- name: claim
+INSERT INTO progress (service, partition, epoch, mark, fingerprint)
+VALUES ($1, $2, 1, -1, $3)
+ON CONFLICT (service, partition) DO UPDATE SET epoch = progress.epoch + 1
+RETURNING epoch, mark, fingerprint
+
+-- name: latest_snapshot
+SELECT "offset", data FROM snapshots
+ WHERE service = $1 AND partition = $2 AND "offset" <= $3
+ ORDER BY "offset" DESC LIMIT 1
+
+-- name: save_snapshot
+INSERT INTO snapshots (service, partition, "offset", epoch, data)
+SELECT $1, $2, $3, $4, $5 FROM progress
+ WHERE service = $1 AND partition = $2 AND epoch = $4
+ON CONFLICT (service, partition, "offset") DO UPDATE SET data = excluded.data, epoch = excluded.epoch
+
+-- name: drop_snapshots
+DELETE FROM snapshots s
+ WHERE service = $1 AND partition = $2 AND "offset" NOT IN (
+       SELECT "offset" FROM snapshots WHERE service = $1 AND partition = $2
+        ORDER BY "offset" DESC LIMIT 2)
+
+-- name: add_symbols
+INSERT INTO symbols (symbol, partition)
+SELECT * FROM unnest($1::text[], $2::int[])
+ON CONFLICT (symbol, partition) DO NOTHING
+
+-- name: set_quality
+INSERT INTO data_quality (partition, symbol, reason, count)
+SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::bigint[])
+ON CONFLICT (partition, symbol, reason) DO UPDATE SET count = excluded.count, counted_at = now()
+
+-- name: symbols
+SELECT symbol, partition FROM symbols ORDER BY symbol, partition
+
+-- name: progress
+SELECT partition, epoch, mark, moved_at FROM progress WHERE service = $1 ORDER BY partition
+
+-- name: latest
+SELECT DISTINCT ON (symbol) {columns} FROM {stage}
+ WHERE run = 0 AND symbol = ANY($1::text[])
+ ORDER BY symbol, partition DESC, "offset" DESC, "index" DESC
+
+-- name: range
+SELECT {columns} FROM {stage}
+ WHERE run = 0 AND partition = $1 AND "offset" >= $2 AND "offset" < $3
+ ORDER BY "offset", "index"
+
+-- name: history_forward
+SELECT {columns} FROM {stage}
+ WHERE run = 0 AND symbol = $1 AND ts >= $2 AND ts < $3
+   AND (ts, partition, "offset", "index") > ($4, $5, $6, $7)
+ ORDER BY ts, partition, "offset", "index" LIMIT $8
+
+-- name: history_backward
+SELECT {columns} FROM {stage}
+ WHERE run = 0 AND symbol = $1 AND ts >= $2 AND ts < $3
+   AND (ts, partition, "offset", "index") < ($4, $5, $6, $7)
+ ORDER BY ts DESC, partition DESC, "offset" DESC, "index" DESC LIMIT $8
+
+-- name: counts
+SELECT count(*) FROM {stage} WHERE run = 0
+
+-- name: offset_bounds
+SELECT partition, min("offset") AS low, max("offset") AS high FROM {stage}
+ WHERE run = 0 AND ($1::bigint IS NULL OR ts >= $1) AND ($2::bigint IS NULL OR ts < $2)
+ GROUP BY partition ORDER BY partition

@@ -1,0 +1,99 @@
+"""What readers ask of the stage tables: latest rows, history by range, counts, offsets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
+import numpy as np
+
+from pipeline.store.pool import Connection, Pool
+from pipeline.store.statements import stage_statement, statement
+from schemas.blocks import COLUMNS, Array, Rows, dtype_of
+from schemas.times import format_rfc3339
+
+Cursor = tuple[int, int, int, int]  # ts, partition, offset, index
+FIRST: Final[Cursor] = (-(2**63), -1, -1, -1)
+LAST: Final[Cursor] = (2**63 - 1, 2**31 - 1, 2**63 - 1, 2**31 - 1)
+
+
+def document(record: asyncpg.Record) -> dict[str, Any]:
+    """A stored row as the JSON document that the cache and the topics carry for it."""
+    row = dict(record)
+    row["time"] = format_rfc3339(row["ts"])
+    return row
+
+
+def cursor_of(row: Mapping[str, Any]) -> Cursor:
+    """The place of a row in its symbol's history."""
+    return row["ts"], row["partition"], row["offset"], row["index"]
+
+
+async def symbols(pool: Pool) -> list[str]:
+    """Every symbol seen live, sorted."""
+    return sorted({row["symbol"] for row in await pool.fetch(statement("symbols"))})
+
+
+async def latest(pool: Pool, stage: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The live row of highest identity of each symbol, by symbol; those without are left out."""
+    rows = await pool.fetch(stage_statement("latest", stage), list(names))
+    return {row["symbol"]: document(row) for row in rows}
+
+
+async def history(
+    pool: Pool,
+    stage: str,
+    symbol: str,
+    start: int,
+    end: int,
+    limit: int,
+    after: Cursor | None = None,
+    before: Cursor | None = None,
+) -> list[dict[str, Any]]:
+    """Up to `limit` live rows of a symbol with start <= ts < end (ns), in the order of time.
+
+    After `after`, or, when `before` is given, the last ones before it.
+    """
+    if before is None:
+        name, edge = "history_forward", after or FIRST
+    else:
+        name, edge = "history_backward", before
+    rows = await pool.fetch(stage_statement(name, stage), symbol, start, end, *edge, limit)
+    found = [document(row) for row in rows]
+    return found if before is None else found[::-1]
+
+
+async def count(pool: Pool, stage: str) -> int:
+    """The number of live rows."""
+    return int(await pool.fetchval(stage_statement("counts", stage)))
+
+
+async def offset_bounds(
+    pool: Pool, stage: str, start: int | None, end: int | None
+) -> dict[int, tuple[int, int]]:
+    """Lowest and highest offset by partition of the live rows with start <= ts < end (ns)."""
+    rows = await pool.fetch(stage_statement("offset_bounds", stage), start, end)
+    return {row["partition"]: (row["low"], row["high"]) for row in rows}
+
+
+def rows_of(stage: str, records: Sequence[asyncpg.Record]) -> Rows:
+    """Stored rows in columns, bit for bit; the symbols are those found, sorted."""
+    names = sorted({record["symbol"] for record in records})
+    places = {name: code for code, name in enumerate(names)}
+    columns: dict[str, Array] = {}
+    for column in COLUMNS[stage]:
+        values = [record[column.name] for record in records]
+        if column.kind == "symbol":
+            values = [places[value] for value in values]
+        elif column.kind == "label":
+            codes = {None: -1, **{label: code for code, label in enumerate(column.labels)}}
+            values = [codes[value] for value in values]
+        columns[column.name] = np.array(values, dtype_of(column))
+    return Rows(stage, columns, names)
+
+
+async def offset_range(
+    connection: Connection, stage: str, partition: int, low: int, high: int
+) -> Rows:
+    """All live rows of a partition with low <= offset < high, in the order of identity."""
+    records = await connection.fetch(stage_statement("range", stage), partition, low, high)
+    return rows_of(stage, records)

@@ -1,0 +1,30 @@
+"""The statements of `queries.sql` by name."""
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from schemas.blocks import NAMES, STAGES
+
+_NAMED: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+@cache
+def _statements() -> dict[str, str]:
+    parts = _NAMED.split((files("pipeline.store") / "queries.sql").read_text())
+    return dict(zip(parts[1::2], (text.strip() for text in parts[2::2]), strict=True))
+
+
+def statement(name: str) -> str:
+    """The text of a statement."""
+    return _statements()[name]
+
+
+@cache
+def stage_statement(name: str, stage: str) -> str:
+    """A statement over a stage's table: {stage} and {columns} are filled from closed lists."""
+    if stage not in STAGES:
+        raise ValueError(f"no stage is called {stage!r}")
+    columns = ", ".join(f'"{column}"' for column in NAMES[stage])
+    return statement(name).replace("{stage}", stage).replace("{columns}", columns)
