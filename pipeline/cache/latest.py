@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
+import numpy as np
 import orjson
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
@@ -23,6 +24,7 @@ KEYS: Final[Mapping[str, str]] = {
 }
 ENGINES: Final = ("momentum", "base_rate")
 _CHUNK: Final = 1000
+_IDLE: Final = 30.0  # seconds a quiet subscription waits before it looks again
 _IDENTITY: Final = b'{"at":"%05d-%020d-%010d",'
 IDENTITY_WIDTH: Final = len(_IDENTITY % (0, 0, 0))
 FAILURES: Final = (RedisError, OSError, TimeoutError)
@@ -49,7 +51,7 @@ def newest(rows: Rows) -> Rows:
     """The last row of each symbol; rows are in order of identity."""
     codes = rows["symbol"]
     last = {int(code): place for place, code in enumerate(codes.tolist())}
-    return rows.take(list(last.values())) if len(last) < len(rows) else rows
+    return rows.take(np.array(list(last.values()))) if len(last) < len(rows) else rows
 
 
 def entries(rows: Rows) -> list[tuple[str, bytes, str]]:
@@ -130,7 +132,7 @@ class Cache:
             async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
                 await pubsub.subscribe(*channels)
                 while True:
-                    message = await pubsub.get_message(timeout=None)
+                    message = await pubsub.get_message(timeout=_IDLE)
                     if message is not None:
                         stage = channels[message["channel"].decode()]
                         yield stage, orjson.loads(message["data"])

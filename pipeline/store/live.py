@@ -1,4 +1,4 @@
-"""What the live loop writes: one transaction a batch, fenced by epoch, with its high-water marks."""
+"""What the live loop writes: one transaction a batch, fenced by epoch, with its marks."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,7 +24,7 @@ _REJECTED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A partition that is ours: its epoch, its stored mark (-1 before the first row), a snapshot."""
+    """A partition that is ours: its epoch, its stored mark (-1 at first), a snapshot or none."""
 
     partition: int
     epoch: int

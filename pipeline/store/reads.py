@@ -85,8 +85,7 @@ def rows_of(stage: str, records: Sequence[asyncpg.Record]) -> Rows:
         if column.kind == "symbol":
             values = [places[value] for value in values]
         elif column.kind == "label":
-            codes = {None: -1, **{label: code for code, label in enumerate(column.labels)}}
-            values = [codes[value] for value in values]
+            values = [-1 if v is None else column.labels.index(v) for v in values]
         columns[column.name] = np.array(values, dtype_of(column))
     return Rows(stage, columns, names)
 

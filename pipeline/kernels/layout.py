@@ -1,0 +1,157 @@
+"""Where everything of one symbol lives: one row of floats, one row of counters, both contiguous.
+
+Scalars have fixed places (the constants below), windows follow them; their places depend on the periods
+and come as `plan`, int64 (windows, 3) of (n, first float, first counter), one row per window constant.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+
+from pipeline.kernels import indicators, windows
+from pipeline.kernels.jit import inline
+from schemas.blocks import Array
+
+# Floats. What the last accepted tick left behind:
+PRICE: Final = 0
+BEFORE: Final = 1  # price of the tick before it
+RET: Final = 2  # its log return
+VOL_NUM: Final = 3  # time-decayed sum of squared returns
+VOL_DEN: Final = 4  # of weights
+RATE_NUM: Final = 5  # time-decayed number of ticks
+RATE_DEN: Final = 6  # of seconds
+SIZE_Z: Final = 7
+BID: Final = 8  # last quote that was not crossed
+ASK: Final = 9
+BID_SIZE: Final = 10
+ASK_SIZE: Final = 11
+OFI_BID: Final = 12  # last quote with sizes that was not crossed
+OFI_ASK: Final = 13
+OFI_BID_SIZE: Final = 14
+OFI_ASK_SIZE: Final = 15
+# What the last bar left behind:
+HIGH: Final = 16
+LOW: Final = 17
+CLOSE: Final = 18
+BAR_RET: Final = 19
+BAR_VAR: Final = 20  # EWMA of squared returns
+TOP: Final = 21  # highest close so far
+REFERENCE: Final = 22  # price of the reference when our last bar closed
+RSI: Final = 23
+ATR: Final = RSI + indicators.RSI_FLOATS
+ADX: Final = ATR + indicators.ATR_FLOATS
+MACD: Final = ADX + indicators.ADX_FLOATS
+FLOATS: Final = MACD + indicators.MACD_FLOATS
+
+# Counters.
+TICKS: Final = 0  # accepted
+TS: Final = 1  # of the last tick, ns
+SIGN: Final = 2  # of the last price change: the tick rule
+HELD: Final = 3  # bits: which values of the last tick exist
+OFI_SEEN: Final = 4  # 1 once a quote with sizes was seen
+BARS: Final = 5
+RETURNS: Final = 6  # bar returns in BAR_VAR
+BAR_HELD: Final = 7  # 1 when the last bar had a return
+END: Final = 8  # ts of the last bar, ns
+CURSOR: Final = 9  # bars of the reference looked at
+HEAD: Final = 10  # first and one past the last of the returns that wait for the reference
+TAIL: Final = 11
+RSI_SEEN: Final = 12
+ATR_SEEN: Final = 13
+ADX_SEEN: Final = 14
+MACD_SEEN: Final = 15
+COUNTERS: Final = 16
+
+# Bits of HELD.
+HAS_RET: Final = 1
+HAS_QUOTE: Final = 2
+HAS_SIZES: Final = 4
+HAS_SIZE_Z: Final = 8
+
+# Windows: rows of the plan. Of bars:
+W_CLOSES: Final = 0
+W_RETURNS2: Final = 1
+W_PARKINSON: Final = 2
+W_GARMAN_KLASS: Final = 3
+W_OPEN_GAP: Final = 4
+W_OPEN_CLOSE: Final = 5
+W_ROGERS_SATCHELL: Final = 6
+W_BOLL: Final = 7
+W_HIGHS: Final = 8
+W_LOWS: Final = 9
+W_CHANGES: Final = 10
+W_VOLUME: Final = 11
+W_VWAP_PV: Final = 12
+W_VWAP_V: Final = 13
+W_AMIHUD: Final = 14
+W_AUTOCORR: Final = 15
+W_STEPS: Final = 16
+W_RETURNS: Final = 17
+W_BETA: Final = 18
+W_WAITING: Final = 19
+# Of ticks:
+W_PRICES: Final = 20
+W_TICK_RETURNS2: Final = 21
+W_TICK_PV: Final = 22
+W_TICK_V: Final = 23
+W_SIGNED: Final = 24
+W_SIZED: Final = 25
+W_OFI: Final = 26
+W_SIZES: Final = 27
+WINDOWS: Final = 28
+
+WAITING: Final = 64  # bar returns that may wait for a bar of the reference with the same end
+REFERENCE_BARS: Final = 1024  # bars of the reference remembered: the age limit of the join
+
+
+def _ring_floats(n: int) -> int:
+    return n
+
+
+_SIZES: Final[Mapping[int, Callable[[int], int]]] = {
+    **dict.fromkeys((W_CLOSES, W_PRICES, W_WAITING), _ring_floats),
+    **dict.fromkeys((W_HIGHS, W_LOWS), windows.max_floats),
+    **dict.fromkeys(
+        (W_OPEN_GAP, W_OPEN_CLOSE, W_BOLL, W_VOLUME, W_STEPS, W_RETURNS, W_SIZES),
+        windows.moments_floats,
+    ),
+    **dict.fromkeys((W_AUTOCORR, W_BETA), windows.pairs_floats),
+}
+
+
+def plan(periods: Mapping[int, int]) -> tuple[Array, int, int]:
+    """Places of all windows in a symbol's row.
+
+    Args:
+        periods: n of each window by its constant.
+
+    Returns:
+        The plan, int64 (WINDOWS, 3), and the lengths of the rows of floats and of counters. Rows are
+        whole cache lines, so that no symbol shares one with its neighbour.
+    """
+    table = np.zeros((WINDOWS, 3), np.int64)
+    floats, counters = FLOATS, COUNTERS
+    for window in range(WINDOWS):
+        n = periods[window]
+        table[window] = n, floats, counters
+        floats += _SIZES.get(window, windows.sum_floats)(n)
+        # Waiting returns keep the ends of their bars as counters.
+        counters += WAITING if window == W_WAITING else windows.COUNTERS
+    return table, -(-floats // 8) * 8, -(-counters // 8) * 8
+
+
+@inline
+def log_ratio(a: float, b: float) -> float:
+    """ln(a / b) of two positive prices, by log1p where they are close: the quotient would round."""
+    if a == b:
+        return 0.0
+    change = (a - b) / b
+    return math.log1p(change) if abs(change) < 1e-4 else math.log(a / b)
+
+
+@inline
+def positive(x: float) -> bool:
+    """A price that has a logarithm."""
+    return x > 0.0
