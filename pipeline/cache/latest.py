@@ -23,6 +23,7 @@ KEYS: Final[Mapping[str, str]] = {
     "signals": "signal",
 }
 ENGINES: Final = ("momentum", "base_rate")
+Entry = tuple[str, bytes, str]  # key, document, channel
 _CHUNK: Final = 1000
 _IDLE: Final = 30.0  # seconds a quiet subscription waits before it looks again
 _IDENTITY: Final = b'{"at":"%05d-%020d-%010d",'
@@ -47,24 +48,25 @@ def encode(document: Mapping[str, Any]) -> bytes:
     return identity + orjson.dumps(document)[1:]
 
 
-def newest(rows: Rows) -> Rows:
-    """The last row of each symbol; rows are in order of identity."""
+def newest(rows: Rows) -> list[dict[str, Any]]:
+    """The document of the last row of each symbol; rows are in order of identity."""
     codes = rows["symbol"]
     last = {int(code): place for place, code in enumerate(codes.tolist())}
-    return rows.take(np.array(list(last.values()))) if len(last) < len(rows) else rows
+    kept = rows.take(np.array(list(last.values()))) if len(last) < len(rows) else rows
+    return row_documents(kept)
 
 
-def entries(rows: Rows) -> list[tuple[str, bytes, str]]:
-    """Key, document and channel for the newest row of each symbol."""
-    channel = channel_of(rows.stage)
+def entries(stage: str, documents: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    """Key, document and channel for the rows of a stage, one a symbol."""
+    channel = channel_of(stage)
     found = []
-    for document in row_documents(newest(rows)):
+    for document in documents:
         symbol = document["symbol"]
-        found.append((key_of(rows.stage, symbol), encode(document), channel))
-        if rows.stage == "predictions":
+        found.append((key_of(stage, symbol), encode(document), channel))
+        if stage == "predictions":
             for engine in ENGINES:
                 own = {**document, "engine": engine, "p_up": document[f"p_{engine}"]}
-                key = key_of(rows.stage, symbol, engine)
+                key = key_of(stage, symbol, engine)
                 found.append((key, encode(own), f"{channel}:{engine}"))
     return found
 
@@ -78,13 +80,12 @@ class Cache:
         text = (files("pipeline.cache") / "latest.lua").read_text()
         self._if_newer = client.register_script(text)
 
-    async def put(self, blocks: Iterable[Rows]) -> int:
-        """Write the newest rows, one pipeline for all; returns how many were newer.
+    async def put(self, found: Sequence[Entry]) -> int:
+        """Write entries where they are newer, one pipeline for all; returns how many were.
 
         Raises:
             UnavailableError: Redis is away or slow; nothing else is lost by that.
         """
-        found = [entry for rows in blocks if len(rows) for entry in entries(rows)]
         if not found:
             return 0
         try:

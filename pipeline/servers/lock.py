@@ -45,6 +45,7 @@ class DirectoryLock:
         fd, self._fd = self._fd, None
         if fd is not None:
             _held.discard(fd)
+            fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
 

@@ -63,7 +63,7 @@ def check_kafka(bootstrap: str, variable: str = "TICKSTREAM_KAFKA") -> None:
         if not colon or not port.isdigit():
             raise MisuseError(f"{variable}={bootstrap} is not host:port[,host:port]")
         hosts.append((name.strip("[]"), int(port)))
-    reasons = [_refusal(host) for host in hosts]
+    reasons = [refusal(host) for host in hosts]
     if all(reasons):
         raise _unreachable("Kafka", variable, bootstrap, str(reasons[0]))
 
@@ -87,7 +87,7 @@ def check_postgres(dsn: str, variable: str = "TICKSTREAM_POSTGRES") -> None:
         where: tuple[str, int] | str = (host.strip("[]") or "localhost", int(port))
         if host.startswith("/"):
             where = f"{host}/.s.PGSQL.{port}"
-        reason = _refusal(where)
+        reason = refusal(where)
         if reason is None:
             return
         # Never the whole address: it may hold a password.
@@ -106,13 +106,13 @@ def check_redis(url: str, variable: str = "TICKSTREAM_REDIS") -> None:
         raise MisuseError(f"{variable} has a port that is not a number") from None
     if parts.scheme == "unix":
         where = parts.path
-    reason = _refusal(where)
+    reason = refusal(where)
     if reason:
         shown = where if isinstance(where, str) else f"{where[0]}:{where[1]}"
         raise _unreachable("Redis", variable, shown, reason)
 
 
-def _refusal(where: tuple[str, int] | str) -> str | None:
+def refusal(where: tuple[str, int] | str) -> str | None:
     """Why a connection fails, None if it does not."""
     try:
         if isinstance(where, str):

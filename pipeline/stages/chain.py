@@ -1,7 +1,7 @@
 """The one wiring of the stages: agents and replay both drive this."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +17,7 @@ from pipeline.stages.regimes import Regimes, RegimesSettings
 from pipeline.stages.signals import Signals, SignalsSettings
 from pipeline.stages.ticks import GuardSettings, Ticks
 from schemas.blocks import COLUMNS, Array
-from schemas.codec import Arrivals, Decoder
+from schemas.codec import Arrivals, Decoder, Reject
 
 STATE_VERSION: Final = 1
 _DIGEST: Final = 16
@@ -63,9 +63,12 @@ class Chain:
         """The stages in the order of the data."""
         return self._stages
 
-    def step(self, came: Arrivals, end_offset: int = -1) -> Block:
-        """Run ticks through all stages; an `end_offset` closes what is open, as a file ends."""
-        block = Block(came, end_offset=end_offset)
+    def step(self, came: Arrivals, unread: Sequence[Reject] = (), end_offset: int = -1) -> Block:
+        """Run ticks through all stages; `unread` is what decoding turned away.
+
+        An `end_offset` closes what is open, as a file ends.
+        """
+        block = Block(came, rejects=unread, end_offset=end_offset)
         for stage in self._stages:
             block = stage.step(block)
         return block
@@ -73,7 +76,7 @@ class Chain:
     def finish(self, end_offset: int) -> Block:
         """The rows that the end of a file makes; `end_offset` is one past its last tick's."""
         nothing, _ = Decoder(self.partition).decode(())
-        return self.step(nothing, end_offset)
+        return self.step(nothing, end_offset=end_offset)
 
     def snapshot(self) -> bytes:
         """The whole state: version, fingerprint of settings and columns, checksum, arrays."""

@@ -39,6 +39,7 @@ class Ticks(Stage):
             "id_max": np.empty(0, np.int64),
             "counts": np.empty((0, len(REASONS) + 1), np.int64),
         }
+        self._unread: Array = np.zeros(len(REASONS), np.int64)
 
     @property
     def symbols(self) -> list[str]:
@@ -49,9 +50,15 @@ class Ticks(Stage):
         """Absolute counts of shape (symbols, reasons + 1): rejected by reason, accepted last."""
         return self._arrays["counts"][: len(self._symbols)].copy()
 
+    def unread(self) -> Array:
+        """Absolute counts by reason, shape (reasons,), of what decoding turned away."""
+        return self._unread.copy()
+
     def step(self, block: Block) -> Block:
         """Add the accepted ticks as rows and the others as rejects, both in arrival order."""
         came = block.arrivals
+        for reject in block.rejects:
+            self._unread[REASONS.index(reject.reason)] += 1
         state_of = self._admit(came)
         symbol = state_of[came["symbol"]] if len(came) else np.empty(0, np.int32)
         verdict = np.empty(len(came), np.int32)
@@ -128,10 +135,11 @@ class Ticks(Stage):
         """Symbols and arrays, copied."""
         n = len(self._symbols)
         state = {name: array[:n].copy() for name, array in self._arrays.items()}
-        return {**state, "symbols": np.array(self._symbols, "U32")}
+        return {**state, "symbols": np.array(self._symbols, "U32"), "unread": self.unread()}
 
     def restore(self, state: State) -> None:
         """Continue from a snapshot."""
         self._symbols = [str(symbol) for symbol in state["symbols"]]
         self._codes = {symbol: code for code, symbol in enumerate(self._symbols)}
         self._arrays = {name: state[name].copy() for name in self._arrays}
+        self._unread = state["unread"].copy()

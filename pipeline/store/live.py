@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Final
+from typing import Any, Final
 
 import cramjam
 
 from pipeline.clock import today
 from pipeline.errors import FencedError, StateError
+from pipeline.store import reads
 from pipeline.store.copy import HEADER, TRAILER, copy_bytes, copy_columns
 from pipeline.store.migrate import ensure_days, leaf
 from pipeline.store.pool import Connection, Pool
@@ -106,6 +107,10 @@ class LiveStore:
                 statement("save_snapshot"), name, partition, offset, epoch, data
             )
             await connection.execute(statement("drop_snapshots"), name, partition)
+
+    async def latest(self, stage: str, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """The newest stored row of each symbol, by symbol."""
+        return await reads.latest(self._pool, stage, symbols)
 
     async def _ensure_days(self, connection: Connection, day: date) -> None:
         if day not in self._days:

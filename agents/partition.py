@@ -1,0 +1,113 @@
+"""One partition in the hands of a worker: its chain, its mark, and what a batch makes of it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from agents.ports import Arrived
+from pipeline.stages.chain import Chain, ChainSettings
+from pipeline.store.live import PartitionBatch
+from schemas.blocks import Array
+from schemas.codec import Decoder, Message, Reject, element_bytes
+from schemas.ticks import REASONS
+
+
+class OwnedPartition:
+    """A partition that we claimed; messages below `next_offset` are in its state already."""
+
+    def __init__(self, settings: ChainSettings, partition: int, epoch: int) -> None:
+        self.partition = partition
+        self.epoch = epoch
+        self.next_offset = 0
+        self.snapshot_offset = -1
+        self._settings = settings
+        self._decoder = Decoder(partition)
+        self._chain = Chain(settings, partition)
+        self._known_symbols = 0
+        self._counts: Array = np.zeros((1, len(REASONS)), np.int64)
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """Symbols seen on this partition."""
+        return self._chain.ticks.symbols
+
+    def restore(self, offset: int, data: bytes) -> None:
+        """Continue from a snapshot taken after `offset`.
+
+        Raises:
+            StateError: the snapshot is damaged or of other settings.
+        """
+        self._chain.restore(data)
+        self.next_offset = offset + 1
+        self.snapshot_offset = offset
+
+    def reset(self) -> None:
+        """Start from nothing."""
+        self._chain = Chain(self._settings, self.partition)
+        self.next_offset = 0
+        self.snapshot_offset = -1
+
+    def snapshot(self) -> bytes:
+        """The state behind `next_offset` - 1."""
+        return self._chain.snapshot()
+
+    def catch_up(self, arrived: Sequence[Arrived]) -> None:
+        """Step messages whose rows are stored already: only the state moves."""
+        fresh = [a.message for a in arrived if a.message.offset >= self.next_offset]
+        if fresh:
+            self._chain.step(*self._decoder.decode(fresh))
+            self.next_offset = fresh[-1].offset + 1
+
+    def settled(self) -> None:
+        """What is in the state now was stored: count facts from here on."""
+        self._known_symbols = len(self.symbols)
+        self._counts = self._tally()
+
+    def step(
+        self, arrived: Sequence[Arrived]
+    ) -> tuple[PartitionBatch, Mapping[int, bytes | None]] | None:
+        """Run new messages through the chain; the batch and their keys, None if all were known."""
+        fresh = [a for a in arrived if a.message.offset >= self.next_offset]
+        if not fresh:
+            return None
+        messages = [a.message for a in fresh]
+        block = self._chain.step(*self._decoder.decode(messages))
+        self.next_offset = messages[-1].offset + 1
+        rejects = _with_bytes(messages, block.rejects)
+        quality = self._quality()
+        new = self.symbols[self._known_symbols :]
+        self.settled()
+        batch = PartitionBatch(
+            partition=self.partition,
+            epoch=self.epoch,
+            mark=self.next_offset - 1,
+            rows=block.rows,
+            rejects=rejects,
+            symbols=tuple(new),
+            quality=quality,
+        )
+        return batch, {a.message.offset: a.key for a in fresh if rejects}
+
+    def _quality(self) -> list[tuple[str, str, int]]:
+        """Counts by symbol and reason that this batch changed, as absolute values."""
+        now = self._tally()
+        before = np.zeros_like(now)
+        before[: len(self._counts)] = self._counts
+        names = ("", *self.symbols)
+        changed = np.argwhere(now != before).tolist()
+        return [(names[s], REASONS[r].value, int(now[s, r])) for s, r in changed]
+
+    def _tally(self) -> Array:
+        """Rejects by symbol and reason; the first row is what had no readable symbol."""
+        ticks = self._chain.ticks
+        return np.vstack([ticks.unread(), ticks.counts()[:, : len(REASONS)]])
+
+
+def _with_bytes(
+    messages: Sequence[Message], rejects: Sequence[Reject]
+) -> list[tuple[Reject, bytes]]:
+    if not rejects:
+        return []
+    values = {message.offset: message.value or b"" for message in messages}
+    ordered = sorted(rejects, key=lambda reject: (reject.offset, reject.index))
+    return [(reject, element_bytes(values[reject.offset], reject.index)) for reject in ordered]

@@ -1,0 +1,46 @@
+"""`prices` through Faust: events without automatic acknowledgement."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import faust
+
+from agents.ports import Arrived
+from pipeline.bus.ranges import read_ranges
+from schemas.codec import Message
+from schemas.topics import PRICES
+
+
+class FaustSource:
+    """The stream of an agent; batches are acknowledged in order and only when told."""
+
+    def __init__(
+        self, stream: "faust.Stream[bytes]", bootstrap: str, size: int, within: float
+    ) -> None:
+        self._stream = stream
+        self._bootstrap = bootstrap
+        self._size = size
+        self._within = within
+        self._given: Sequence[Any] = ()
+
+    async def batches(self) -> AsyncIterator[Sequence[Arrived]]:
+        """Messages as they come, up to `size` at once or what arrives within `within` seconds."""
+        async for events in self._stream.noack_take(self._size, within=self._within):
+            self._given = events
+            yield [_arrived(event.message) for event in events]
+
+    async def ack(self) -> None:
+        """Acknowledge the batch last given, in order."""
+        for event in self._given:
+            await self._stream.ack(event)
+        self._given = ()
+
+    async def reread(self, partition: int, low: int, high: int) -> AsyncIterator[Sequence[Arrived]]:
+        """Messages again, by a consumer of no group."""
+        async for _, messages in read_ranges(self._bootstrap, PRICES, {partition: (low, high)}):
+            yield [Arrived(partition, None, message) for message in messages]
+
+
+def _arrived(message: Any) -> Arrived:
+    received = round(message.timestamp * 1000) * 1_000_000  # Faust turns milliseconds to seconds
+    return Arrived(message.partition, message.key, Message(message.offset, received, message.value))

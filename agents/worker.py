@@ -1,0 +1,126 @@
+"""A worker process: opens the sinks, starts Faust, and dies hard rather than lose a row."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from typing import Final, NoReturn
+
+import faust
+import structlog
+import uvloop
+
+from agents.app import make_app, prices_of
+from agents.host import Host
+from agents.source import FaustSource
+from pipeline.bus.publisher import Publisher
+from pipeline.bus.topics import ensure_topics
+from pipeline.cache.latest import open_cache
+from pipeline.errors import MisuseError, TickstreamError
+from pipeline.settings import Settings, load_settings
+from pipeline.store.live import LiveStore
+from pipeline.store.migrate import migrate
+from pipeline.store.pool import open_pool
+
+LOG: Final = structlog.get_logger()
+GAVE_UP: Final = 70
+
+
+def _exit_hard(error: BaseException) -> NoReturn:
+    """Leave at once: a graceful end would commit what is not stored."""
+    LOG.critical("worker_gave_up", error=f"{type(error).__name__}: {error}", exit=GAVE_UP)
+    sys.stderr.flush()
+    os._exit(GAVE_UP)
+
+
+async def work(settings: Settings) -> None:
+    """Run one worker until it is told to stop.
+
+    Raises:
+        TickstreamError: a server does not answer at the start.
+    """
+    addresses = (settings.kafka, settings.postgres, settings.redis)
+    if any(address is None for address in addresses):
+        raise MisuseError(
+            "a worker needs TICKSTREAM_KAFKA, TICKSTREAM_POSTGRES and TICKSTREAM_REDIS; "
+            "`tickstream up` starts all three and a worker"
+        )
+    kafka, postgres, redis = (str(address) for address in addresses)
+    async with AsyncExitStack() as stack:
+        pool = await open_pool(postgres, settings.store)
+        stack.push_async_callback(pool.close)
+        await migrate(pool)
+        await ensure_topics(kafka, settings.topics)
+        cache = open_cache(redis, settings.cache)
+        stack.push_async_callback(cache.close)
+        publisher = await stack.enter_async_context(Publisher(kafka))
+        store = LiveStore(pool, settings.worker.group, settings.chain.fingerprint())
+        app = make_app(settings, kafka)
+        hosts: list[Host] = []
+
+        async def chain(stream: "faust.Stream[bytes]") -> None:
+            worker = settings.worker
+            source = FaustSource(stream, kafka, worker.batch, worker.within)
+            host = Host(settings, source, store, publisher, cache)
+            hosts.append(host)
+            try:
+                await host.run()
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it must not leave the body
+                _exit_hard(error)
+
+        app.agent(prices_of(app), concurrency=1, name="chain")(chain)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await app.start()
+        LOG.info("worker_started", group=settings.worker.group, instance=settings.worker.instance)
+        await _until(stop, app)
+        await app.stop()
+        for host in hosts:
+            await host.close()
+        LOG.info("worker_stopped", ticks=sum(host.ticks for host in hosts))
+
+
+async def _until(stop: asyncio.Event, app: faust.App) -> None:
+    """Wait for the order to stop; a crashed app would live on doing nothing."""
+    while not stop.is_set():
+        if app.crashed:
+            _exit_hard(RuntimeError(f"Faust crashed: {app.crash_reason}"))
+        try:
+            await asyncio.wait_for(stop.wait(), 0.5)
+        except TimeoutError:
+            continue
+
+
+def main() -> None:
+    """Parse the arguments and run; a user's mistake is one line, never a traceback."""
+    parser = argparse.ArgumentParser(prog="python -m agents")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
+    arguments = parser.parse_args()
+    try:
+        settings = load_settings(arguments.sets)
+        configure_logging(settings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work(settings))
+    except TickstreamError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+
+
+def configure_logging(settings: Settings) -> None:
+    """Structured lines on standard error: for people, or JSON."""
+    renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
+    if settings.log == "console":
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,1 @@
+"""Kafka without Faust: the only opener of aiokafka."""

@@ -1,0 +1,125 @@
+"""Topics on the broker: made by us, never by accident; their partitions and offsets."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from pipeline.errors import UnavailableError
+from pipeline.settings import TopicSettings
+from schemas.topics import TOPICS
+
+_FETCH: Final = 8 * 1024 * 1024
+
+
+@asynccontextmanager
+async def reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of no group: it commits nothing and disturbs nobody.
+
+    Raises:
+        UnavailableError: the broker does not answer.
+    """
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=_FETCH,
+        fetch_max_wait_ms=100,
+    )
+    try:
+        try:
+            await consumer.start()
+        except (KafkaError, OSError) as error:
+            raise UnavailableError(f"Kafka at {bootstrap} does not answer") from error
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def ensure_topics(bootstrap: str, settings: TopicSettings) -> list[str]:
+    """Make the topics that are missing; returns their names.
+
+    Raises:
+        UnavailableError: the broker does not answer or refuses.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        present = set(await admin.list_topics())
+        wanted = [
+            NewTopic(
+                topic.name,
+                settings.partitions if topic.partitioned else 1,
+                settings.replication,
+                topic_configs=_config(compacted=topic.compacted),
+            )
+            for topic in TOPICS
+            if topic.name not in present
+        ]
+        if not wanted:
+            return []
+        answer = await admin.create_topics(wanted)
+        for name, code, *detail in answer.topic_errors:
+            kind = for_code(code)
+            if code and not issubclass(kind, TopicAlreadyExistsError):
+                raise UnavailableError(f"topic {name} cannot be made: {detail or kind.__name__}")
+        return [topic.name for topic in wanted]
+    except (KafkaError, OSError) as error:
+        raise UnavailableError(f"Kafka at {bootstrap} does not answer: {error}") from error
+    finally:
+        await admin.close()
+
+
+def _config(*, compacted: bool) -> dict[str, str]:
+    policy = "compact" if compacted else "delete"
+    return {"cleanup.policy": policy, "max.message.bytes": str(32 * 1024 * 1024)}
+
+
+async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """The partitions of a topic, in order.
+
+    Raises:
+        UnavailableError: there is no such topic.
+    """
+    for _ in range(50):
+        found = consumer.partitions_for_topic(topic)
+        if found:
+            return [TopicPartition(topic, number) for number in sorted(found)]
+        consumer.subscribe([topic])  # makes the client fetch the topic's metadata
+        await asyncio.sleep(0.05)
+        consumer.unsubscribe()
+    raise UnavailableError(f"topic {topic} does not exist on this broker")
+
+
+async def offset_bounds(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
+    """First offset and one past the last, by partition."""
+    async with reader(bootstrap) as consumer:
+        return await bounds(consumer, await partitions_of(consumer, topic))
+
+
+async def bounds(
+    consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
+) -> dict[int, tuple[int, int]]:
+    """First offset and one past the last, by partition."""
+    first: Mapping[Any, int] = await consumer.beginning_offsets(partitions)
+    last: Mapping[Any, int] = await consumer.end_offsets(partitions)
+    return {p.partition: (first[p], last[p]) for p in partitions}
+
+
+async def count_topics(bootstrap: str) -> dict[str, tuple[int, int]]:
+    """Partitions and messages of each of our topics that exists."""
+    found: dict[str, tuple[int, int]] = {}
+    async with reader(bootstrap) as consumer:
+        present = await consumer.topics()
+        for topic in TOPICS:
+            if topic.name in present:
+                partitions = await partitions_of(consumer, topic.name)
+                edges = await bounds(consumer, partitions)
+                count = sum(high - low for low, high in edges.values())
+                found[topic.name] = (len(partitions), count)
+    return found

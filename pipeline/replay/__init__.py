@@ -1,0 +1,1 @@
+"""Replay without Faust: the same chain in a for-loop over files or a stretch of the topic."""

@@ -1,0 +1,180 @@
+"""What a replay writes: one Parquet file per stage and a manifest, complete or not at all."""
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from pipeline.errors import MisuseError
+from schemas.blocks import ARROW, STAGES, Rows, to_arrow
+from schemas.codec import Reject
+
+MANIFEST: Final = "manifest.json"
+REJECTED: Final = "rejected"
+_REJECTED: Final = pa.schema(
+    [
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("index", pa.int32()),
+        ("symbol", pa.utf8()),
+        ("reason", pa.utf8()),
+        ("detail", pa.utf8()),
+    ]
+)
+
+
+class _Writer:
+    """Rows into one Parquet file in groups of a fixed size, so that blocks leave no trace."""
+
+    def __init__(self, path: Path, schema: Any, row_group: int) -> None:
+        self._file = pa.parquet.ParquetWriter(path, schema, compression="zstd")
+        self._row_group = row_group
+        self._waiting: list[Any] = []
+        self._rows = 0
+        self.total = 0
+
+    def write(self, batch: Any) -> None:
+        if batch.num_rows == 0:
+            return
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        self.total += batch.num_rows
+        if self._rows >= self._row_group:
+            table = pa.Table.from_batches(self._waiting)
+            whole = self._rows - self._rows % self._row_group
+            for start in range(0, whole, self._row_group):
+                self._group(table.slice(start, self._row_group))
+            self._waiting = table.slice(whole).to_batches()
+            self._rows -= whole
+
+    def _group(self, table: Any) -> None:
+        # One chunk a column: chunk borders would move the pages of the file.
+        self._file.write_table(table.combine_chunks(), row_group_size=self._row_group)
+
+    def close(self) -> None:
+        if self._rows:
+            self._group(pa.Table.from_batches(self._waiting))
+        self._file.close()
+
+
+class ReplayOutput:
+    """A directory of Parquet files that appears under its name when it is complete."""
+
+    def __init__(self, directory: Path, row_group: int) -> None:
+        self._directory = directory
+        self._partial = directory.with_name(f".{directory.name}.partial")
+        self._row_group = row_group
+        self._writers: dict[str, _Writer] = {}
+        self._reasons: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        if self._directory.exists() and not self._replaceable():
+            raise MisuseError(f"{self._directory}: exists and is not the output of a replay")
+        shutil.rmtree(self._partial, ignore_errors=True)
+        try:
+            self._partial.mkdir(parents=True)
+        except OSError as error:
+            raise MisuseError(f"{self._directory}: cannot be written: {error.strerror}") from error
+        for stage in STAGES:
+            self._writers[stage] = self._writer(stage, ARROW[stage])
+        self._writers[REJECTED] = self._writer(REJECTED, _REJECTED)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        if kind is not None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Rows so far, by stage."""
+        return {name: writer.total for name, writer in self._writers.items()}
+
+    @property
+    def reasons(self) -> Mapping[str, int]:
+        """Rejects so far, by reason."""
+        return dict(sorted(self._reasons.items()))
+
+    def write(self, rows: Mapping[str, Rows]) -> None:
+        """Append the rows of a block."""
+        for stage, block in rows.items():
+            if len(block):
+                self._writers[stage].write(to_arrow(block))
+
+    def reject(self, partition: int, rejects: Sequence[Reject]) -> None:
+        """Append what was turned away."""
+        if not rejects:
+            return
+        columns = [
+            [partition] * len(rejects),
+            [reject.offset for reject in rejects],
+            [reject.index for reject in rejects],
+            [reject.symbol for reject in rejects],
+            [reject.reason.value for reject in rejects],
+            [reject.detail for reject in rejects],
+        ]
+        for reject in rejects:
+            name = reject.reason.value
+            self._reasons[name] = self._reasons.get(name, 0) + 1
+        arrays = [pa.array(c, f.type) for c, f in zip(columns, _REJECTED, strict=True)]
+        self._writers[REJECTED].write(pa.RecordBatch.from_arrays(arrays, schema=_REJECTED))
+
+    def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Close the files, write the manifest with their hashes, and put all under the name."""
+        counts = dict(self.counts)
+        for writer in self._writers.values():
+            writer.close()
+        files = {name: digest(self._partial / f"{name}.parquet") for name in self._writers}
+        self._writers = {}
+        manifest = {
+            "tickstream": version("tickstream"),
+            **facts,
+            "rows": counts,
+            "rejected": self.reasons,
+            "sha256": files,
+            "machine": machine(),
+        }
+        (self._partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        if self._directory.exists():
+            shutil.rmtree(self._directory)
+        self._partial.rename(self._directory)
+        return manifest
+
+    def _writer(self, name: str, schema: Any) -> _Writer:
+        return _Writer(self._partial / f"{name}.parquet", schema, self._row_group)
+
+    def _replaceable(self) -> bool:
+        if not self._directory.is_dir():
+            return False
+        return (self._directory / MANIFEST).exists() or not any(self._directory.iterdir())
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def machine() -> dict[str, str]:
+    """What the last bit of a logarithm depends on."""
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "libm": " ".join(platform.libc_ver()),
+        "numpy": version("numpy"),
+        "numba": version("numba"),
+        "python": platform.python_version(),
+    }
