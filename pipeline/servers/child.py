@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import clock
@@ -28,6 +28,8 @@ class Command:
     argv: tuple[str, ...]
     cwd: Path
     user: tuple[int, int] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Beside PATH and the C locale; secrets go here and not on the command line."""
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 10.0
     """Seconds between the polite signal and kill -9."""
@@ -68,7 +70,7 @@ class Child:
                 pass_fds=(lock,),
                 start_new_session=True,  # Ctrl-C in the terminal is for us, not for servers
                 # Settings of other programs (PGPORT, JAVA_TOOL_OPTIONS) and secrets stay out.
-                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", **command.environment},
             )
         if self._keeper.stdout is None:
             raise AssertionError
@@ -132,7 +134,7 @@ class Child:
 
 
 @contextlib.contextmanager
-def locked(name: str, lock: Path, wait: float = 20.0) -> Iterator[int]:
+def locked(name: str, lock: Path, wait: float = 40.0) -> Iterator[int]:
     """Hold a server's lock file, having waited for a server that is still on its way out.
 
     The lock passes to the keeper that inherits the descriptor, and lasts as long as that lives: so

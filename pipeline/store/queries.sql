@@ -75,3 +75,9 @@ SELECT count(*) FROM {stage} WHERE run = 0
 SELECT partition, min("offset") AS low, max("offset") AS high FROM {stage}
  WHERE run = 0 AND ($1::bigint IS NULL OR ts >= $1) AND ($2::bigint IS NULL OR ts < $2)
  GROUP BY partition ORDER BY partition
+
+-- name: count_rejected
+SELECT count(*) FROM rejected
+
+-- name: recent_signals
+SELECT * FROM signals WHERE run = 0 ORDER BY ts DESC, "offset" DESC, "index" DESC LIMIT $1

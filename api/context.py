@@ -1,0 +1,26 @@
+"""What the resolvers of one request share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ariadne.types import Extension
+
+from api.latest import LatestLoader
+from api.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The services of the process and the loader of the request."""
+
+    services: Services
+    latest: LatestLoader
+
+
+class CacheNotice(Extension):
+    """Says in the response that the cache was away, so that rows came from Postgres."""
+
+    def format(self, context: Any) -> dict[str, Any] | None:
+        """The entry of `extensions`."""
+        away = isinstance(context, Context) and context.latest.cache_away
+        return {"cache": "unavailable"} if away else None

@@ -1,0 +1,61 @@
+"""What a client may learn of an error, and the only way errors leave the server."""
+
+from enum import StrEnum
+from typing import Any, Final
+
+import structlog
+from graphql import GraphQLError
+
+from pipeline.settings import fresh_id
+
+_log: Final = structlog.get_logger("api")
+
+
+class Code(StrEnum):
+    """`extensions.code` of an error."""
+
+    BAD_REQUEST = "BAD_REQUEST"
+    """The document or its variables do not fit the schema."""
+    BAD_INPUT = "BAD_INPUT"
+    """An argument fits the schema but makes no sense."""
+    LIMITED = "LIMITED"
+    """Too much was asked for at once."""
+    UNAVAILABLE = "UNAVAILABLE"
+    """A server behind the API is away; try again."""
+    INTERNAL = "INTERNAL"
+    """A fault of ours; `extensions.id` finds it in the log."""
+
+
+class ApiError(Exception):
+    """An error whose message is meant for the client."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def error_body(code: Code, message: str) -> dict[str, Any]:
+    """A whole response that is one error."""
+    return {"errors": [{"message": message, "extensions": {"code": code.value}}]}
+
+
+def is_request_error(error: dict[str, Any]) -> bool:
+    """Whether a formatted error was found before execution began: it then has no path."""
+    return "path" not in error
+
+
+def format_error(error: GraphQLError, _debug: bool = False) -> dict[str, Any]:
+    """An error as clients see it: the text of an exception we did not write stays here."""
+    cause: BaseException | None = error
+    while isinstance(cause, GraphQLError):
+        cause = cause.original_error
+    shown = dict(error.formatted)
+    if isinstance(cause, ApiError):
+        return {**shown, "message": str(cause), "extensions": {"code": cause.code.value}}
+    if cause is None and error.path is None:
+        # Found by the parser, by validation or while reading variables: about the request only.
+        return {**shown, "extensions": {"code": Code.BAD_REQUEST.value}}
+    found_by = fresh_id()
+    _log.error("request_failed", id=found_by, path=error.path, exc_info=cause or error)
+    extensions = {"code": Code.INTERNAL.value, "id": found_by}
+    return {**shown, "message": "Internal error", "extensions": extensions}

@@ -1,0 +1,122 @@
+"""The resolvers: each reads its arguments, asks a reader, and returns rows."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any, Final
+
+from ariadne import EnumType, ObjectType, QueryType, SubscriptionType
+from ariadne.types import SchemaBindable
+from graphql import GraphQLResolveInfo
+
+from api.context import Context
+from api.errors import ApiError, Code
+from api.names import ENUMS, HISTORY, LATEST, MAY_LACK, TYPES, camel
+from api.pagination import Fetch, Page, read_limit, read_page, read_window
+from api.scalars import big_int, date_time
+from pipeline.store import reads
+from schemas.blocks import COLUMNS
+from schemas.ticks import SYMBOL_PATTERN
+
+Info = GraphQLResolveInfo[Context]
+Row = dict[str, Any]
+_SYMBOL: Final = re.compile(SYMBOL_PATTERN, re.ASCII)
+
+query: Final = QueryType()
+symbol_type: Final = ObjectType("Symbol")
+subscription: Final = SubscriptionType()
+
+
+def checked(name: str) -> str:
+    """A name that can be a symbol; others would only trouble the stores."""
+    if _SYMBOL.fullmatch(name) is None:
+        raise ApiError(Code.BAD_INPUT, "a symbol is 1 to 32 printable ASCII characters")
+    return name
+
+
+@query.field("symbols")
+async def resolve_symbols(
+    _: None,
+    info: Info,
+    names: list[str] | None = None,
+    first: int | None = None,
+    after: str | None = None,
+) -> list[Row]:
+    """The instruments by name."""
+    services = info.context.services
+    page_max = services.settings.api.page_max
+    limit = read_limit("first", page_max if first is None else first, None, page_max)
+    wanted = None if names is None else set(names)
+    known = await services.symbols()
+    behind = [name for name in known if after is None or name > after]
+    return [{"name": name} for name in behind if wanted is None or name in wanted][:limit]
+
+
+@query.field("symbol")
+async def resolve_symbol(_: None, info: Info, name: str) -> Row | None:
+    """One instrument."""
+    return {"name": name} if await info.context.services.is_symbol(checked(name)) else None
+
+
+def latest_resolver(stage: str) -> Callable[[Row, Info], Any]:
+    """The resolver of a latest row of a symbol."""
+    return lambda symbol, info: info.context.latest.load(stage, symbol["name"])
+
+
+def history_resolver(stage: str) -> Callable[..., Any]:
+    """The resolver of a history."""
+
+    async def resolve(_: None, info: Info, symbol: str, **arguments: Any) -> Page:
+        services = info.context.services
+        window = read_window(arguments, services.settings.api.page_max)
+        fetch: Fetch = partial(read_history, info.context, stage, checked(symbol))
+        return await read_page(window, fetch)
+
+    return resolve
+
+
+async def read_history(context: Context, stage: str, symbol: str, *where: Any) -> list[Row]:
+    """Rows of a symbol's history."""
+    async with context.services.postgres() as pool:
+        return await reads.history(pool, stage, symbol, *where)
+
+
+def or_none(column: str) -> Callable[[Row, Info], int | None]:
+    """The resolver of an integer column that holds -1 for null."""
+    return lambda row, _: None if row[column] < 0 else row[column]
+
+
+@subscription.source("signals")
+async def source_signals(
+    _: None, info: Info, symbols: list[str] | None = None
+) -> AsyncIterator[Row]:
+    """Signals as they are published."""
+    wanted = None if symbols is None else {checked(name) for name in symbols}
+    with info.context.services.hub.subscribed(wanted) as listener:
+        while True:
+            yield await listener.take()
+
+
+@subscription.field("signals")
+def resolve_signals(row: Row, _: Info, **_arguments: Any) -> Row:
+    """The row that was published."""
+    return row
+
+
+def _bindables() -> list[SchemaBindable]:
+    types = {stage: ObjectType(name) for stage, name in TYPES.items()}
+    for stage, column in MAY_LACK:
+        types[stage].set_field(camel(column), or_none(column))
+    for stage in TYPES:
+        symbol_type.set_field(LATEST[stage], latest_resolver(stage))
+        query.set_field(HISTORY[stage], history_resolver(stage))
+    enums = [
+        EnumType(name, {label.upper(): label for label in column.labels})
+        for (stage, at), name in ENUMS.items()
+        for column in COLUMNS[stage]
+        if column.name == at
+    ]
+    return [date_time, big_int, query, symbol_type, subscription, *types.values(), *enums]
+
+
+BINDABLES: Final = _bindables()

@@ -1,0 +1,115 @@
+"""The servers behind the API: opened at startup, opened again when they went away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import structlog
+
+from api.errors import ApiError, Code
+from api.hub import Hub
+from pipeline.cache.latest import open_cache
+from pipeline.clock import monotonic
+from pipeline.errors import MisuseError, UnavailableError
+from pipeline.settings import Settings
+from pipeline.store import reads
+from pipeline.store.pool import RETRYABLE, Pool, open_pool
+
+_PAUSES: Final = (0.1, 0.25, 0.5, 1.0)  # seconds between attempts to open; the last one repeats
+_CACHE_PAUSE: Final = 1.0  # seconds that a cache which failed is left alone
+_UNDEFINED_TABLE: Final = "42P01"
+_log: Final = structlog.get_logger("api")
+
+
+class Services:
+    """Postgres, the cache and the feed of signals, for all requests of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        if not settings.postgres or not settings.redis:
+            raise MisuseError("the API needs TICKSTREAM_POSTGRES and TICKSTREAM_REDIS")
+        self.settings = settings
+        self.cache = open_cache(settings.redis, settings.cache)
+        self.hub = Hub(lambda: self.cache.listen(["signals"]))
+        self._dsn = settings.postgres
+        self._pool: Pool | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._known: list[str] = []
+        self._cache_again = 0.0
+
+    async def start(self) -> None:
+        """Begin to open; returns at once, also when everything is away."""
+        self._tasks = [asyncio.create_task(self._open()), asyncio.create_task(self.hub.run())]
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._pool is not None:
+            await self._pool.close()
+        with suppress(UnavailableError, OSError):
+            await self.cache.close()
+
+    @asynccontextmanager
+    async def postgres(self) -> AsyncIterator[Pool]:
+        """The pool for the length of a block.
+
+        Raises:
+            ApiError: Postgres is away, or has no tables yet.
+        """
+        try:
+            if self._pool is None:
+                raise UnavailableError("Postgres was not reached yet")
+            yield self._pool
+        except (UnavailableError, *RETRYABLE) as error:
+            _log.warning("postgres_failed", error=" ".join(str(error).split()))
+            raise ApiError(Code.UNAVAILABLE, "Postgres is away; try again in a moment") from error
+        except Exception as error:
+            if getattr(error, "sqlstate", None) != _UNDEFINED_TABLE:
+                raise
+            message = "the database has no tables yet: run `tickstream migrate`"
+            raise ApiError(Code.UNAVAILABLE, message) from error
+
+    async def symbols(self) -> list[str]:
+        """Every symbol seen live, sorted."""
+        async with self.postgres() as pool:
+            self._known = await reads.symbols(pool)
+        return self._known
+
+    async def is_symbol(self, name: str) -> bool:
+        """Whether prices arrived for it; asks Postgres only for names not met before."""
+        return name in self._known or name in await self.symbols()
+
+    async def cached(self, stage: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The cached latest rows by symbol.
+
+        Raises:
+            UnavailableError: the cache is away, or was a moment ago.
+        """
+        if monotonic() < self._cache_again:
+            raise UnavailableError("the cache was away a moment ago")
+        try:
+            return await self.cache.latest(stage, names)
+        except UnavailableError as error:
+            self._cache_again = monotonic() + _CACHE_PAUSE
+            _log.warning("cache_failed", error=str(error))
+            raise
+
+    async def stored(self, stage: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The stored latest rows by symbol."""
+        async with self.postgres() as pool:
+            return await reads.latest(pool, stage, names)
+
+    async def _open(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                self._pool = await open_pool(self._dsn, self.settings.store)
+            except UnavailableError as error:
+                if attempt == 0:
+                    _log.warning("postgres_awaited", error=str(error))
+                await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+                attempt += 1
+            else:
+                return

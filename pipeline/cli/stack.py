@@ -1,0 +1,169 @@
+"""The whole thing on one machine: servers, topics, tables, workers and the API, looked after."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from pipeline.bus.topics import ensure_topics
+from pipeline.cli.administration import without_password
+from pipeline.cli.options import say
+from pipeline.clock import monotonic
+from pipeline.errors import TickstreamError, UnavailableError
+from pipeline.servers import Addresses, start_servers
+from pipeline.servers.ports import claim, is_free
+from pipeline.servers.services import Service
+from pipeline.settings import ApiSettings, Settings, child_environment
+from pipeline.store.migrate import migrate
+from pipeline.store.pool import open_pool
+
+_WATCH: Final = 0.2
+_API_START: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What runs: where the servers are, where the API is, our processes."""
+
+    settings: Settings
+    addresses: Addresses
+    api_url: str
+    services: tuple[Service, ...]
+    data_dir: Path
+
+    def watch(self) -> None:
+        """Start again what ended; call it a few times a second.
+
+        Raises:
+            TickstreamError: a process cannot be kept alive.
+        """
+        for service in self.services:
+            service.watch()
+
+    def lines(self) -> list[str]:
+        """Every address served, for people."""
+        graphql = self.api_url
+        return [
+            f"GraphQL   {graphql}",
+            f"          {graphql.replace('http', 'ws')} (graphql-transport-ws)",
+            *(
+                f"{name:9} {without_password(address)}"
+                for name, address in asdict(self.addresses).items()
+            ),
+            f"data      {self.data_dir}",
+        ]
+
+
+async def prepare(addresses: Addresses, settings: Settings) -> None:
+    """Make topics and tables."""
+
+    async def tables() -> None:
+        pool = await open_pool(addresses.postgres, settings.store)
+        try:
+            await migrate(pool)
+        finally:
+            await pool.close()
+
+    await asyncio.gather(ensure_topics(addresses.kafka, settings.topics), tables())
+
+
+@contextmanager
+def stack(
+    settings: Settings, sets: tuple[str, ...], data_dir: Path, workers: int
+) -> Iterator[Stack]:
+    """Start everything; stop it in the end: workers first, so that they drain.
+
+    Raises:
+        TickstreamError: something cannot be started; what ran is stopped again.
+    """
+    port = _api_port(settings, data_dir)
+    with start_servers(
+        data_dir,
+        kafka=settings.kafka,
+        postgres=settings.postgres,
+        redis=settings.redis,
+        say=say,
+    ) as fleet:
+        asyncio.run(prepare(fleet.addresses, settings))
+        environment = child_environment(
+            {
+                "TICKSTREAM_KAFKA": fleet.addresses.kafka,
+                "TICKSTREAM_POSTGRES": fleet.addresses.postgres,
+                "TICKSTREAM_REDIS": fleet.addresses.redis,
+            }
+        )
+        home = data_dir.absolute() / "services"
+        assignments = tuple(part for one in sets for part in ("--set", one))
+        services = []
+        for number in range(1, workers + 1):
+            name = f"worker-{number}"
+            own = (*assignments, "--set", f'worker.instance="{name}"')
+            services.append(Service(name, "agents", own, environment, home))
+        arguments = (*assignments, "--host", settings.api.host, "--port", str(port))
+        api = Service("api", "api", arguments, environment, home)
+        running = Stack(
+            settings,
+            fleet.addresses,
+            f"http://{settings.api.host}:{port}/graphql",
+            (*services, api),
+            data_dir,
+        )
+        try:
+            for service in running.services:
+                service.start()
+            _await_api(running, api, port)
+            yield running
+        finally:
+            for service in running.services:
+                service.stop()
+
+
+def _api_port(settings: Settings, data_dir: Path) -> int:
+    """The port that was asked for, or 8000, or, where nobody asked and it is taken, a free one."""
+    port = settings.api.port
+    if "api" in settings.model_fields_set and "port" in settings.api.model_fields_set:
+        return claim("the API", data_dir / "api.port", asked=port)
+    default = ApiSettings().port
+    return default if is_free(default) else claim("the API", data_dir / "api.port")
+
+
+def _await_api(running: Stack, api: Service, port: int) -> None:
+    deadline = monotonic() + _API_START
+    while is_free(port):
+        running.watch()
+        if monotonic() > deadline:
+            raise UnavailableError(f"the API did not start in {_API_START:.0f} s (log: {api.log})")
+        _pause()
+
+
+def _pause() -> None:
+    asyncio.run(asyncio.sleep(_WATCH / 2))
+
+
+async def watch(running: Stack, stop: asyncio.Event) -> None:
+    """Look after the processes until told to stop.
+
+    Raises:
+        TickstreamError: one cannot be kept alive.
+    """
+    while not stop.is_set():
+        await asyncio.to_thread(running.watch)
+        try:
+            await asyncio.wait_for(stop.wait(), _WATCH)
+        except TimeoutError:
+            continue
+
+
+def check_workers(workers: int, settings: Settings) -> None:
+    """More workers than partitions would idle.
+
+    Raises:
+        TickstreamError: there are more.
+    """
+    if workers > settings.topics.partitions:
+        raise TickstreamError(
+            f"{workers} workers share {settings.topics.partitions} partitions: "
+            f"set topics.partitions to at least {workers}"
+        )
