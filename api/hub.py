@@ -89,7 +89,7 @@ class Hub:
             except UnavailableError as error:
                 if attempt == 0:
                     _log.warning("feed_broken", error=str(error))
-            except Exception:  # a fault in one message must not end the feed for good
+            except Exception:  # noqa: BLE001 - a fault in one message must not end the feed for good
                 _log.exception("feed_failed")
             await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
             attempt += 1

@@ -14,6 +14,7 @@ from graphql import (
     InlineFragmentNode,
     OperationDefinitionNode,
     SelectionSetNode,
+    TypeInfo,
     VisitorAction,
     parse,
     validate,
@@ -59,8 +60,10 @@ class Documents:
         document_ast: DocumentNode,
         rules: Collection[type[ASTValidationRule]] | None = None,
         max_errors: int | None = None,
+        type_info: TypeInfo | None = None,
     ) -> list[GraphQLError]:
         """The faults of a document; Ariadne's `query_validator`."""
+        del type_info  # of older versions of graphql-core
         known = self._errors.get(id(document_ast))
         if known is not None:
             return known

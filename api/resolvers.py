@@ -1,7 +1,7 @@
 """The resolvers: each reads its arguments, asks a reader, and returns rows."""
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any, Final
 
@@ -89,7 +89,7 @@ def or_none(column: str) -> Callable[[Row, Info], int | None]:
 @subscription.source("signals")
 async def source_signals(
     _: None, info: Info, symbols: list[str] | None = None
-) -> AsyncIterator[Row]:
+) -> AsyncGenerator[Row, None]:
     """Signals as they are published."""
     wanted = None if symbols is None else {checked(name) for name in symbols}
     with info.context.services.hub.subscribed(wanted) as listener:

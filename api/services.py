@@ -59,9 +59,7 @@ class Services:
             ApiError: Postgres is away, or has no tables yet.
         """
         try:
-            if self._pool is None:
-                raise UnavailableError("Postgres was not reached yet")
-            yield self._pool
+            yield self._opened()
         except (UnavailableError, *RETRYABLE) as error:
             _log.warning("postgres_failed", error=" ".join(str(error).split()))
             raise ApiError(Code.UNAVAILABLE, "Postgres is away; try again in a moment") from error
@@ -70,6 +68,11 @@ class Services:
                 raise
             message = "the database has no tables yet: run `tickstream migrate`"
             raise ApiError(Code.UNAVAILABLE, message) from error
+
+    def _opened(self) -> Pool:
+        if self._pool is None:
+            raise UnavailableError("Postgres was not reached yet")
+        return self._pool
 
     async def symbols(self) -> list[str]:
         """Every symbol seen live, sorted."""

@@ -3,7 +3,7 @@
 import math
 
 from pipeline.kernels.indicators import adx_step, atr_step, macd_step, rsi_step, true_range
-from pipeline.kernels.jit import inline
+from pipeline.kernels.hot import piece
 from pipeline.kernels.layout import (
     ADX,
     ADX_SEEN,
@@ -45,7 +45,10 @@ from pipeline.kernels.layout import (
     W_VOLUME,
     W_VWAP_PV,
     W_VWAP_V,
+    WILD,
     log_ratio,
+    place,
+    wild,
 )
 from pipeline.kernels.windows import (
     full,
@@ -69,7 +72,7 @@ LN2 = math.log(2.0)
 P_RSI, P_ATR, P_ADX, P_FAST, P_SLOW, P_SIGNAL, P_LAG, P_ROC, P_STEP = range(9)
 
 
-@inline
+@piece
 def _return(f: Array, k: Array, close: float) -> float:
     """The log return of this bar; NaN without one."""
     before = f[CLOSE]
@@ -81,7 +84,7 @@ def _return(f: Array, k: Array, close: float) -> float:
     return log_ratio(close, before)
 
 
-@inline
+@piece
 def _on_returns(
     f: Array, k: Array, plan: Array, decay: float, ret: float, out: Array, i: int
 ) -> None:
@@ -92,14 +95,14 @@ def _on_returns(
     square = ret * ret
     f[BAR_VAR] = decay * f[BAR_VAR] + (1.0 - decay) * square if k[RETURNS] > 0 else square
     k[RETURNS] += 1
-    sum_push(f, k, plan[W_RETURNS2], square)
-    moments_push(f, k, plan[W_RETURNS], ret)
+    sum_push(f, k, place(plan, W_RETURNS2), square)
+    moments_push(f, k, place(plan, W_RETURNS), ret)
     out[0, i] = ret
     out[2, i] = math.sqrt(f[BAR_VAR])
-    if full(k, plan[W_RETURNS2]):
-        out[3, i] = math.sqrt(sum_read(f, k, plan[W_RETURNS2]))
+    if full(k, place(plan, W_RETURNS2)):
+        out[3, i] = math.sqrt(sum_read(f, k, place(plan, W_RETURNS2)))
     if k[BAR_HELD] == 1:
-        w = plan[W_AUTOCORR]
+        w = place(plan, W_AUTOCORR)
         pairs_push(f, k, w, ret, f[BAR_RET])
         if full(k, w):
             cxx, cxy, cyy = pairs_read(f, k, w)
@@ -109,7 +112,7 @@ def _on_returns(
     k[BAR_HELD] = 1
 
 
-@inline
+@piece
 def _on_ranges(
     f: Array,
     k: Array,
@@ -127,7 +130,7 @@ def _on_ranges(
         return
     if k[BARS] > 0 and f[CLOSE] > 0.0:
         gap = ret if o == c else log_ratio(o, f[CLOSE])
-        moments_push(f, k, plan[W_OPEN_GAP], gap)
+        moments_push(f, k, place(plan, W_OPEN_GAP), gap)
     hl = 0.0
     co = 0.0
     rs = 0.0
@@ -135,33 +138,33 @@ def _on_ranges(
         hl = log_ratio(h, low)
         co = log_ratio(c, o)
         rs = log_ratio(h, c) * log_ratio(h, o) + log_ratio(low, c) * log_ratio(low, o)
-    sum_push(f, k, plan[W_PARKINSON], hl * hl)
-    sum_push(f, k, plan[W_GARMAN_KLASS], 0.5 * hl * hl - (2.0 * LN2 - 1.0) * co * co)
-    sum_push(f, k, plan[W_ROGERS_SATCHELL], rs)
-    moments_push(f, k, plan[W_OPEN_CLOSE], co)
-    w = plan[W_PARKINSON]
+    sum_push(f, k, place(plan, W_PARKINSON), hl * hl)
+    sum_push(f, k, place(plan, W_GARMAN_KLASS), 0.5 * hl * hl - (2.0 * LN2 - 1.0) * co * co)
+    sum_push(f, k, place(plan, W_ROGERS_SATCHELL), rs)
+    moments_push(f, k, place(plan, W_OPEN_CLOSE), co)
+    w = place(plan, W_PARKINSON)
     if full(k, w):
         out[4, i] = math.sqrt(sum_read(f, k, w) / w[0] / (4.0 * LN2))
-    w = plan[W_GARMAN_KLASS]
+    w = place(plan, W_GARMAN_KLASS)
     if full(k, w):
         out[5, i] = math.sqrt(max(sum_read(f, k, w) / w[0], 0.0))
-    w = plan[W_OPEN_GAP]
-    if full(k, w) and full(k, plan[W_ROGERS_SATCHELL]):
+    w = place(plan, W_OPEN_GAP)
+    if full(k, w) and full(k, place(plan, W_ROGERS_SATCHELL)):
         n = w[0]
         share = 0.34 / (1.34 + (n + 1) / (n - 1))
         _, gap_m2 = moments_read(f, k, w)
-        _, day_m2 = moments_read(f, k, plan[W_OPEN_CLOSE])
-        mean = sum_read(f, k, plan[W_ROGERS_SATCHELL]) / n
+        _, day_m2 = moments_read(f, k, place(plan, W_OPEN_CLOSE))
+        mean = sum_read(f, k, place(plan, W_ROGERS_SATCHELL)) / n
         variance = gap_m2 / (n - 1) + share * day_m2 / (n - 1) + (1.0 - share) * mean
         out[6, i] = math.sqrt(max(variance, 0.0))
 
 
-@inline
+@piece
 def _on_closes(
     f: Array, k: Array, plan: Array, periods: Array, c: float, out: Array, i: int
 ) -> None:
     """Columns 1, 11, 15, 16, 21, 22: what lives on closes alone."""
-    w = plan[W_CLOSES]
+    w = place(plan, W_CLOSES)
     lag_push(f, k, w, c)
     count = k[BARS] + 1
     have = held(k, w)
@@ -170,17 +173,17 @@ def _on_closes(
         before = lag_read(f, k, w, lag)
         if c > 0.0 and before > 0.0:
             out[1, i] = log_ratio(c, before)
-    b = plan[W_BOLL]
+    b = place(plan, W_BOLL)
     moments_push(f, k, b, c)
     if full(k, b):
         mean, m2 = moments_read(f, k, b)
         if m2 > 0.0:
             out[11, i] = (c - f[b[1]] - mean) / math.sqrt(m2 / b[0])
     if count > 1:
-        sum_push(f, k, plan[W_CHANGES], abs(c - f[CLOSE]))
+        sum_push(f, k, place(plan, W_CHANGES), abs(c - f[CLOSE]))
     lag = plan[W_CHANGES, 0]
     if have > lag:
-        path = sum_read(f, k, plan[W_CHANGES])
+        path = sum_read(f, k, place(plan, W_CHANGES))
         net = abs(c - lag_read(f, k, w, lag))
         # TA-Lib: 1 where nothing moved, and never above 1 by rounding.
         out[15, i] = net / path if path > net else 1.0
@@ -193,10 +196,10 @@ def _on_closes(
     if have > lag:
         before = lag_read(f, k, w, lag)
         if c > 0.0 and before > 0.0:
-            moments_push(f, k, plan[W_STEPS], log_ratio(c, before))
-            if full(k, plan[W_STEPS]) and full(k, plan[W_RETURNS]):
-                _, steps = moments_read(f, k, plan[W_STEPS])
-                _, ones = moments_read(f, k, plan[W_RETURNS])
+            moments_push(f, k, place(plan, W_STEPS), log_ratio(c, before))
+            if full(k, place(plan, W_STEPS)) and full(k, place(plan, W_RETURNS)):
+                _, steps = moments_read(f, k, place(plan, W_STEPS))
+                _, ones = moments_read(f, k, place(plan, W_RETURNS))
                 if ones > 0.0:
                     out[21, i] = steps / (lag * ones)
     if count == 1 or c > f[TOP]:
@@ -205,7 +208,7 @@ def _on_closes(
         out[22, i] = c / f[TOP] - 1.0
 
 
-@inline
+@piece
 def _on_bars(
     f: Array,
     k: Array,
@@ -234,16 +237,16 @@ def _on_bars(
     out[8, i] = line
     out[9, i] = signal
     out[10, i] = line - signal
-    max_push(f, k, plan[W_HIGHS], h)
-    max_push(f, k, plan[W_LOWS], -low)
-    if full(k, plan[W_HIGHS]):
-        top = max_read(f, k, plan[W_HIGHS])
-        bottom = -max_read(f, k, plan[W_LOWS])
+    max_push(f, k, place(plan, W_HIGHS), h)
+    max_push(f, k, place(plan, W_LOWS), -low)
+    if full(k, place(plan, W_HIGHS)):
+        top = max_read(f, k, place(plan, W_HIGHS))
+        bottom = -max_read(f, k, place(plan, W_LOWS))
         if top > bottom:
             out[14, i] = (c - bottom) / (top - bottom)
 
 
-@inline
+@piece
 def _on_volume(
     f: Array,
     k: Array,
@@ -258,27 +261,27 @@ def _on_volume(
     """Columns 17 to 19: what lives on volume; a bar without one is skipped."""
     if not (volume >= 0.0 and notional == notional):  # noqa: PLR0124 -- NaN: no volume
         return
-    w = plan[W_VOLUME]
+    w = place(plan, W_VOLUME)
     if full(k, w):  # against the volumes before this one
         mean, m2 = moments_read(f, k, w)
         if m2 > 0.0:
             out[17, i] = (volume - f[w[1]] - mean) / math.sqrt(m2 / (w[0] - 1))
     moments_push(f, k, w, volume)
-    sum_push(f, k, plan[W_VWAP_PV], notional)
-    sum_push(f, k, plan[W_VWAP_V], volume)
-    if full(k, plan[W_VWAP_V]):
-        volumes = sum_read(f, k, plan[W_VWAP_V])
-        notionals = sum_read(f, k, plan[W_VWAP_PV])
+    sum_push(f, k, place(plan, W_VWAP_PV), notional)
+    sum_push(f, k, place(plan, W_VWAP_V), volume)
+    if full(k, place(plan, W_VWAP_V)):
+        volumes = sum_read(f, k, place(plan, W_VWAP_V))
+        notionals = sum_read(f, k, place(plan, W_VWAP_PV))
         if volumes > 0.0 and notionals != 0.0:
             out[18, i] = c / (notionals / volumes) - 1.0
-    w = plan[W_AMIHUD]
+    w = place(plan, W_AMIHUD)
     if notional > 0.0 and ret == ret:  # noqa: PLR0124 -- not NaN
         sum_push(f, k, w, abs(ret) / notional)
     if full(k, w):
         out[19, i] = sum_read(f, k, w) / w[0]
 
 
-@inline
+@piece
 def bar_update(
     f: Array,
     k: Array,
@@ -314,6 +317,8 @@ def bar_update(
     Returns:
         The log return of the bar, NaN without.
     """
+    if wild(o) or wild(h) or wild(low) or wild(c) or wild(volume) or wild(notional):
+        k[WILD] = 1
     ret = _return(f, k, c)
     _on_returns(f, k, plan, decay, ret, out, i)
     _on_ranges(f, k, plan, o, h, low, c, ret, out, i)

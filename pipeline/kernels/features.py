@@ -4,8 +4,8 @@ import math
 from typing import Final
 
 from pipeline.kernels.barwise import bar_update
-from pipeline.kernels.jit import kernel
-from pipeline.kernels.layout import END, W_BETA
+from pipeline.kernels.hot import loop, piece
+from pipeline.kernels.layout import END, W_BETA, WILD, place
 from pipeline.kernels.reference import pair_by_end, pair_by_span, remember
 from pipeline.kernels.tickwise import tick_sample, tick_update
 from pipeline.kernels.windows import full, pairs_read
@@ -15,7 +15,7 @@ BETA: Final = 23  # column of beta, corr follows
 FIRST_TICK_COLUMN: Final = 25
 
 
-@kernel
+@piece
 def _close(
     i: int,
     s: int,
@@ -78,18 +78,19 @@ def _close(
                 end,
                 ret,
             )
-        if known and full(k, plan[W_BETA]):
-            cxx, cxy, cyy = pairs_read(f, k, plan[W_BETA])
+        if known and full(k, place(plan, W_BETA)):
+            cxx, cxy, cyy = pairs_read(f, k, place(plan, W_BETA))
             if cyy > 0.0:
                 out[BETA, i] = cxy / cyy
                 if cxx > 0.0:
                     out[BETA + 1, i] = cxy / math.sqrt(cxx * cyy)
-    for j in range(out.shape[0]):
-        if math.isinf(out[j, i]):  # an overflow of extreme inputs is no value
-            out[j, i] = math.nan
+    if k[WILD] == 1:
+        for j in range(out.shape[0]):
+            if math.isinf(out[j, i]):  # an overflow is no value
+                out[j, i] = math.nan
 
 
-@kernel
+@loop
 def run(
     tick_symbols: Array,
     flags: Array,
@@ -140,7 +141,7 @@ def run(
         ring_ends: int64 (R,), changed.
         ring_returns: float64 (R,), changed.
         ring_count: int64 (1,), changed.
-        out: float64 (features, m), NaN on entry, filled.
+        out: float64 (features, m or more), NaN on entry, filled.
     """
     price, size, bid, ask, bid_size, ask_size = ticks
     n = tick_symbols.shape[0]

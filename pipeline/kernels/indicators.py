@@ -6,7 +6,7 @@ takes the next input and returns the value, NaN while not ready. A row of zeros 
 
 import math
 
-from pipeline.kernels.jit import inline
+from pipeline.kernels.hot import piece
 from schemas.blocks import Array
 
 NAN = math.nan
@@ -16,13 +16,13 @@ ADX_FLOATS = 4  # sums of true range, +DM, -DM; ADX
 MACD_FLOATS = 3  # fast, slow, signal
 
 
-@inline
+@piece
 def true_range(high: float, low: float, before: float) -> float:
     """Largest of high - low and the distances of both to the close before."""
     return max(high - low, max(abs(before - high), abs(before - low)))
 
 
-@inline
+@piece
 def rsi_step(f: Array, a: int, k: Array, b: int, n: int, change: float) -> float:
     """Wilder's RSI from the n first changes on; 50 where price never moved (TA-Lib says 0)."""
     seen = k[b] + 1
@@ -43,7 +43,7 @@ def rsi_step(f: Array, a: int, k: Array, b: int, n: int, change: float) -> float
     return 100.0 * (f[a] / total) if total > 0.0 else 50.0
 
 
-@inline
+@piece
 def atr_step(f: Array, a: int, k: Array, b: int, n: int, tr: float) -> float:
     """Wilder's average true range: the mean of the n first, then (atr (n - 1) + tr) / n."""
     seen = k[b] + 1
@@ -59,7 +59,7 @@ def atr_step(f: Array, a: int, k: Array, b: int, n: int, tr: float) -> float:
     return value
 
 
-@inline
+@piece
 def adx_step(
     f: Array, a: int, k: Array, b: int, n: int, tr: float, up: float, down: float
 ) -> float:
@@ -103,7 +103,7 @@ def adx_step(
     return value if seen >= 2 * n - 1 else NAN
 
 
-@inline
+@piece
 def macd_step(
     f: Array, a: int, k: Array, b: int, fast: int, slow: int, signal: int, x: float
 ) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from pipeline.kernels import indicators, windows
-from pipeline.kernels.jit import inline
+from pipeline.kernels.hot import piece
 from schemas.blocks import Array
 
 # Floats. What the last accepted tick left behind:
@@ -62,7 +62,8 @@ RSI_SEEN: Final = 12
 ATR_SEEN: Final = 13
 ADX_SEEN: Final = 14
 MACD_SEEN: Final = 15
-COUNTERS: Final = 16
+WILD: Final = 16  # 1 once an input was so large or small that results may overflow
+COUNTERS: Final = 17
 
 # Bits of HELD.
 HAS_RET: Final = 1
@@ -142,7 +143,7 @@ def plan(periods: Mapping[int, int]) -> tuple[Array, int, int]:
     return table, -(-floats // 8) * 8, -(-counters // 8) * 8
 
 
-@inline
+@piece
 def log_ratio(a: float, b: float) -> float:
     """ln(a / b) of two positive prices, by log1p where they are close: the quotient would round."""
     if a == b:
@@ -151,7 +152,14 @@ def log_ratio(a: float, b: float) -> float:
     return math.log1p(change) if abs(change) < 1e-4 else math.log(a / b)
 
 
-@inline
-def positive(x: float) -> bool:
-    """A price that has a logarithm."""
-    return x > 0.0
+@piece
+def place(plan: Array, window: int) -> tuple[int, int, int]:
+    """Where a window lives: (n, first float, first counter), kept in registers."""
+    return plan[window, 0], plan[window, 1], plan[window, 2]
+
+
+@piece
+def wild(x: float) -> bool:
+    """Whether squares of x, or quotients by them, may leave the range of floats; false for NaN."""
+    size = abs(x)
+    return size > 1e75 or 0.0 < size < 1e-75

@@ -7,7 +7,7 @@ price of the reference is its close already, and the pair enters at once. Where 
 row shows the pairs known by then.
 """
 
-from pipeline.kernels.jit import inline
+from pipeline.kernels.hot import piece
 from pipeline.kernels.layout import (
     BARS,
     CLOSE,
@@ -22,12 +22,13 @@ from pipeline.kernels.layout import (
     W_WAITING,
     WAITING,
     log_ratio,
+    place,
 )
 from pipeline.kernels.windows import pairs_push
 from schemas.blocks import Array
 
 
-@inline
+@piece
 def remember(ends: Array, returns: Array, count: Array, end: int, ret: float) -> None:
     """Append a closed bar of the reference to the ring of ends (ns) and returns."""
     at = count[0] % ends.shape[0]
@@ -36,7 +37,7 @@ def remember(ends: Array, returns: Array, count: Array, end: int, ret: float) ->
     count[0] += 1
 
 
-@inline
+@piece
 def pair_by_end(
     f: Array,
     k: Array,
@@ -68,7 +69,7 @@ def pair_by_end(
     Returns:
         False when the reference is known to have no bar with this end.
     """
-    w = plan[W_WAITING]
+    w = place(plan, W_WAITING)
     if k[TAIL] - k[HEAD] == WAITING:
         k[HEAD] += 1
     at = k[TAIL] % WAITING
@@ -87,14 +88,14 @@ def pair_by_end(
         known = False
         if cursor < total:
             if ends[cursor % size] == wanted:
-                pairs_push(f, k, plan[W_BETA], f[w[1] + at], returns[cursor % size])
+                pairs_push(f, k, place(plan, W_BETA), f[w[1] + at], returns[cursor % size])
                 cursor += 1
                 known = True
         elif width > 0:
             if ok[BARS] > 0 and ok[TS] // width * width + width == wanted:
                 if of[PRICE] > 0.0 and of[CLOSE] > 0.0:
                     ahead = log_ratio(of[PRICE], of[CLOSE])
-                    pairs_push(f, k, plan[W_BETA], f[w[1] + at], ahead)
+                    pairs_push(f, k, place(plan, W_BETA), f[w[1] + at], ahead)
                     known = True
         else:
             known = True  # as far as we know it may still come
@@ -104,7 +105,7 @@ def pair_by_end(
     return known
 
 
-@inline
+@piece
 def pair_by_span(f: Array, k: Array, plan: Array, of: Array, ok: Array, ret: float) -> bool:
     """Pair our return with the reference's over the same span: between our two closes, as known then.
 
@@ -115,5 +116,5 @@ def pair_by_span(f: Array, k: Array, plan: Array, of: Array, ok: Array, ret: flo
     f[REFERENCE] = now
     if ret != ret or not (now > 0.0 and before > 0.0):  # noqa: PLR0124 -- NaN: no return
         return False
-    pairs_push(f, k, plan[W_BETA], ret, log_ratio(now, before))
+    pairs_push(f, k, place(plan, W_BETA), ret, log_ratio(now, before))
     return True

@@ -2,7 +2,7 @@
 
 import math
 
-from pipeline.kernels.jit import inline
+from pipeline.kernels.hot import piece
 from pipeline.kernels.layout import (
     ASK,
     ASK_SIZE,
@@ -37,7 +37,10 @@ from pipeline.kernels.layout import (
     W_TICK_PV,
     W_TICK_RETURNS2,
     W_TICK_V,
+    WILD,
     log_ratio,
+    place,
+    wild,
 )
 from pipeline.kernels.windows import (
     full,
@@ -56,7 +59,7 @@ DAY = 86_400_000_000_000  # ns
 BUY, SELL = 0, 1  # codes of the label `side`
 
 
-@inline
+@piece
 def _decay(f: Array, seconds: float, vol_half_life: float, rate_half_life: float) -> None:
     """Let the time-decayed sums age; no time passed means weight 1."""
     if seconds <= 0.0:
@@ -71,7 +74,7 @@ def _decay(f: Array, seconds: float, vol_half_life: float, rate_half_life: float
     f[RATE_DEN] = f[RATE_DEN] * weight + (1.0 - weight) * rate_half_life / math.log(2.0)
 
 
-@inline
+@piece
 def _price(f: Array, k: Array, plan: Array, price: float) -> int:
     """Returns and their windows; HAS_RET when there is a return."""
     before = f[PRICE]
@@ -86,26 +89,26 @@ def _price(f: Array, k: Array, plan: Array, price: float) -> int:
             f[RET] = ret
             f[VOL_NUM] += ret * ret
             f[VOL_DEN] += 1.0
-            sum_push(f, k, plan[W_TICK_RETURNS2], ret * ret)
+            sum_push(f, k, place(plan, W_TICK_RETURNS2), ret * ret)
             bits = HAS_RET
         f[RATE_NUM] += 1.0
     f[BEFORE] = before
     f[PRICE] = price
-    lag_push(f, k, plan[W_PRICES], price)
+    lag_push(f, k, place(plan, W_PRICES), price)
     return bits
 
 
-@inline
+@piece
 def _size(f: Array, k: Array, plan: Array, price: float, size: float, side: int) -> int:
     """Windows of sizes; a tick without size, or with size 0, does not enter them."""
     if not size > 0.0:
         return 0
     sign = 1 if side == BUY else -1 if side == SELL else k[SIGN]
-    sum_push(f, k, plan[W_TICK_PV], price * size)
-    sum_push(f, k, plan[W_TICK_V], size)
-    sum_push(f, k, plan[W_SIGNED], sign * size)
-    sum_push(f, k, plan[W_SIZED], size)
-    w = plan[W_SIZES]
+    sum_push(f, k, place(plan, W_TICK_PV), price * size)
+    sum_push(f, k, place(plan, W_TICK_V), size)
+    sum_push(f, k, place(plan, W_SIGNED), sign * size)
+    sum_push(f, k, place(plan, W_SIZED), size)
+    w = place(plan, W_SIZES)
     bits = 0
     if full(k, w):  # against the sizes before this one
         mean, m2 = moments_read(f, k, w)
@@ -116,7 +119,7 @@ def _size(f: Array, k: Array, plan: Array, price: float, size: float, side: int)
     return bits
 
 
-@inline
+@piece
 def _quote(
     f: Array, k: Array, plan: Array, bid: float, ask: float, bid_size: float, ask_size: float
 ) -> int:
@@ -142,7 +145,7 @@ def _quote(
             e -= ask_size
         if ask >= f[OFI_ASK]:
             e += f[OFI_ASK_SIZE]
-        sum_push(f, k, plan[W_OFI], e)
+        sum_push(f, k, place(plan, W_OFI), e)
     k[OFI_SEEN] = 1
     f[OFI_BID] = bid
     f[OFI_ASK] = ask
@@ -151,7 +154,7 @@ def _quote(
     return HAS_QUOTE | HAS_SIZES
 
 
-@inline
+@piece
 def tick_update(
     f: Array,
     k: Array,
@@ -187,12 +190,14 @@ def tick_update(
     bits = _price(f, k, plan, price)
     bits |= _size(f, k, plan, price, size, side)
     bits |= _quote(f, k, plan, bid, ask, bid_size, ask_size)
+    if wild(price) or wild(size) or wild(bid) or wild(ask) or wild(bid_size) or wild(ask_size):
+        k[WILD] = 1
     k[HELD] = bits
     k[TS] = ts
     k[TICKS] += 1
 
 
-@inline
+@piece
 def tick_sample(f: Array, k: Array, plan: Array, zone: Array, out: Array, i: int, at: int) -> None:
     """Write the 15 tick features as they stand into out[at:at + 15, i]; NaN = not ready.
 
@@ -203,7 +208,7 @@ def tick_sample(f: Array, k: Array, plan: Array, zone: Array, out: Array, i: int
     bits = k[HELD]
     price = f[PRICE]
     sigma = math.sqrt(f[VOL_NUM] / f[VOL_DEN]) if f[VOL_DEN] > 0.0 else NAN
-    w = plan[W_PRICES]
+    w = place(plan, W_PRICES)
     lag = w[0] - 1
     ret_h = NAN
     if full(k, w):
@@ -213,17 +218,17 @@ def tick_sample(f: Array, k: Array, plan: Array, zone: Array, out: Array, i: int
     if bits & HAS_RET:
         out[at, i] = f[RET]
         out[at + 2, i] = sigma
-        if full(k, plan[W_TICK_RETURNS2]):
-            out[at + 3, i] = math.sqrt(sum_read(f, k, plan[W_TICK_RETURNS2]))
+        if full(k, place(plan, W_TICK_RETURNS2)):
+            out[at + 3, i] = math.sqrt(sum_read(f, k, place(plan, W_TICK_RETURNS2)))
     out[at + 1, i] = ret_h
     if sigma > 0.0:
         out[at + 4, i] = ret_h / (sigma * math.sqrt(lag))
-    volume = sum_read(f, k, plan[W_TICK_V])
+    volume = sum_read(f, k, place(plan, W_TICK_V))
     if volume > 0.0:
-        if full(k, plan[W_TICK_V]):
-            out[at + 5, i] = price / (sum_read(f, k, plan[W_TICK_PV]) / volume) - 1.0
-        if held(k, plan[W_SIZED]) > 1:  # the very first size has no sign by the tick rule
-            out[at + 6, i] = sum_read(f, k, plan[W_SIGNED]) / sum_read(f, k, plan[W_SIZED])
+        if full(k, place(plan, W_TICK_V)):
+            out[at + 5, i] = price / (sum_read(f, k, place(plan, W_TICK_PV)) / volume) - 1.0
+        if held(k, place(plan, W_SIZED)) > 1:  # the very first size has no sign by the tick rule
+            out[at + 6, i] = sum_read(f, k, place(plan, W_SIGNED)) / sum_read(f, k, place(plan, W_SIZED))
     if bits & HAS_QUOTE:
         bid, ask = f[BID], f[ASK]
         mid = 0.5 * (bid + ask)
@@ -236,8 +241,8 @@ def tick_sample(f: Array, k: Array, plan: Array, zone: Array, out: Array, i: int
             if mid > 0.0:
                 # (b qa + a qb) / (qa + qb) - mid, without the cancellation.
                 out[at + 7, i] = 0.5 * (ask - bid) * imbalance / mid
-    if full(k, plan[W_OFI]):
-        out[at + 10, i] = sum_read(f, k, plan[W_OFI])
+    if full(k, place(plan, W_OFI)):
+        out[at + 10, i] = sum_read(f, k, place(plan, W_OFI))
     if bits & HAS_SIZE_Z:
         out[at + 11, i] = f[SIZE_Z]
     if f[RATE_DEN] > 0.0:

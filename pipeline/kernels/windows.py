@@ -1,7 +1,7 @@
 """Rolling windows as two stacks of mergeable aggregates: O(1) amortised, no drift, no trace of a spike.
 
-A window lives in the state row of its symbol: `f` float64 (F,), `k` int64 (I,). Its place `w` is
-(n, first float, first counter). The n slots hold, before the counter `pos`, the raw values pushed
+A window lives in the state row of its symbol: `f` float64 (F,), `k` int64 (I,). Its place `w` is a
+tuple (n, first float, first counter). The n slots hold, before the counter `pos`, the raw values pushed
 since the last flip (the back stack) and, from `pos` on, the suffix aggregates of the n values before
 them (the front stack). The window is merge(front[pos], back). When the back is full it is turned into
 suffixes: nothing is ever subtracted, so rounding cannot pile up (Chan, Golub, LeVeque 1979).
@@ -10,9 +10,10 @@ A row of zeros is a row of empty windows.
 
 import math
 
-from pipeline.kernels.jit import inline
+from pipeline.kernels.hot import piece
 from schemas.blocks import Array
 
+Place = tuple[int, int, int]
 COUNTERS = 2  # pos, and the number of values held
 
 
@@ -21,8 +22,8 @@ def sum_floats(n: int) -> int:
     return 1 + n
 
 
-@inline
-def sum_push(f: Array, k: Array, w: Array, x: float) -> None:
+@piece
+def sum_push(f: Array, k: Array, w: Place, x: float) -> None:
     """Push x into a window of sums. Layout: back sum, n slots."""
     n, a, b = w[0], w[1], w[2]
     p = k[b]
@@ -42,23 +43,23 @@ def sum_push(f: Array, k: Array, w: Array, x: float) -> None:
     k[b] = 0
 
 
-@inline
-def sum_read(f: Array, k: Array, w: Array) -> float:
+@piece
+def sum_read(f: Array, k: Array, w: Place) -> float:
     """Sum of the last min(n, pushed) values."""
     # Slots not written yet are 0, so an incomplete window needs no case of its own.
     total: float = f[w[1] + 1 + k[w[2]]] + f[w[1]]
     return total
 
 
-@inline
-def held(k: Array, w: Array) -> int:
+@piece
+def held(k: Array, w: Place) -> int:
     """Number of values in a window, at most n."""
     count: int = k[w[2] + 1]
     return count
 
 
-@inline
-def full(k: Array, w: Array) -> bool:
+@piece
+def full(k: Array, w: Place) -> bool:
     """True when a window holds n values."""
     ready: bool = k[w[2] + 1] == w[0]
     return ready
@@ -69,8 +70,8 @@ def max_floats(n: int) -> int:
     return 1 + n
 
 
-@inline
-def max_push(f: Array, k: Array, w: Array, x: float) -> None:
+@piece
+def max_push(f: Array, k: Array, w: Place, x: float) -> None:
     """Push x into a window of the maximum (of the minimum: push -x). Layout: back maximum, n slots.
 
     The same skeleton as the sums; a monotonic deque would need as much state and more branches.
@@ -93,8 +94,8 @@ def max_push(f: Array, k: Array, w: Array, x: float) -> None:
     k[b] = 0
 
 
-@inline
-def max_read(f: Array, k: Array, w: Array) -> float:
+@piece
+def max_read(f: Array, k: Array, w: Place) -> float:
     """Maximum of the last min(n, pushed) values; only after a first push."""
     n, a, b = w[0], w[1], w[2]
     p = k[b]
@@ -110,8 +111,8 @@ def moments_floats(n: int) -> int:
     return 3 + 2 * n
 
 
-@inline
-def moments_push(f: Array, k: Array, w: Array, x: float) -> None:
+@piece
+def moments_push(f: Array, k: Array, w: Place, x: float) -> None:
     """Push x into a window of mean and variance. Layout: anchor, back mean, back M2, n slots of 2.
 
     Means are kept relative to an anchor, the newest value at the last flip: at level 1e8 the mean
@@ -149,8 +150,8 @@ def moments_push(f: Array, k: Array, w: Array, x: float) -> None:
     k[b] = 0
 
 
-@inline
-def moments_read(f: Array, k: Array, w: Array) -> tuple[float, float]:
+@piece
+def moments_read(f: Array, k: Array, w: Place) -> tuple[float, float]:
     """Mean minus the anchor f[w[1]], and M2 = sum of squared deviations, of the values held."""
     n, a, b = w[0], w[1], w[2]
     p = k[b]
@@ -169,8 +170,8 @@ def pairs_floats(n: int) -> int:
     return 5 + 5 * n
 
 
-@inline
-def pairs_push(f: Array, k: Array, w: Array, x: float, y: float) -> None:
+@piece
+def pairs_push(f: Array, k: Array, w: Place, x: float, y: float) -> None:
     """Push (x, y) into a window of co-moments. Layout: back (mx, my, Cxx, Cxy, Cyy), n slots of 5.
 
     Without anchor: made for values around 0, such as returns.
@@ -221,8 +222,8 @@ def pairs_push(f: Array, k: Array, w: Array, x: float, y: float) -> None:
     k[b] = 0
 
 
-@inline
-def pairs_read(f: Array, k: Array, w: Array) -> tuple[float, float, float]:
+@piece
+def pairs_read(f: Array, k: Array, w: Place) -> tuple[float, float, float]:
     """Cxx, Cxy, Cyy: sums of products of deviations of the pairs held."""
     n, a, b = w[0], w[1], w[2]
     p = k[b]
@@ -241,8 +242,8 @@ def pairs_read(f: Array, k: Array, w: Array) -> tuple[float, float, float]:
     )
 
 
-@inline
-def lag_push(f: Array, k: Array, w: Array, x: float) -> None:
+@piece
+def lag_push(f: Array, k: Array, w: Place, x: float) -> None:
     """Push x into a ring of n values. Layout: n slots."""
     p = k[w[2]]
     f[w[1] + p] = x
@@ -252,15 +253,15 @@ def lag_push(f: Array, k: Array, w: Array, x: float) -> None:
         k[w[2] + 1] += 1
 
 
-@inline
-def lag_read(f: Array, k: Array, w: Array, h: int) -> float:
+@piece
+def lag_read(f: Array, k: Array, w: Place, h: int) -> float:
     """The value pushed h pushes before the latest one; only while held > h."""
     p = k[w[2]] - 1 - h
     value: float = f[w[1] + (p if p >= 0 else p + w[0])]
     return value
 
 
-@inline
+@piece
 def sorted_push(ordered: Array, ring: Array, place: Array, x: float) -> None:
     """Push x into a window that is kept sorted, for exact quantiles.
 
@@ -296,7 +297,7 @@ def sorted_push(ordered: Array, ring: Array, place: Array, x: float) -> None:
     place[1] = count + 1
 
 
-@inline
+@piece
 def sorted_quantile(ordered: Array, count: int, q: float) -> float:
     """Quantile q of ordered[:count], linear between neighbours: the same bits as numpy's `linear`."""
     at = q * (count - 1)

@@ -148,12 +148,12 @@ def _plain(values: Array) -> Array:
 
 
 def _room(rows: int) -> Array:
-    """A float64 (features, rows) of NaN, its rows apart by an odd number of cache lines.
+    """A float64 (features, rows or some more) of NaN, its rows apart by an odd number of cache lines.
 
     All features of a row are written together; an even distance would put them on few cache sets.
     """
-    stride = (-(-rows // 8) | 1) * 8
-    return np.full((len(FEATURES), stride), math.nan)[:, :rows]
+    lines = (rows // 8 + 1) | 1
+    return np.full((len(FEATURES), 8 * lines), math.nan)
 
 
 class Features:
@@ -231,7 +231,7 @@ class Features:
             out,
         )
         columns = {name: bars[name] for name in _HEAD}
-        columns.update(zip(FEATURES, out, strict=True))
+        columns.update(zip(FEATURES, out[:, : len(bars)], strict=True))
         return block.plus(Rows("features", columns, bars.symbols))
 
     def snapshot(self) -> State:

@@ -1,0 +1,51 @@
+"""Whether this process lives, and whether the servers behind it answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.errors import ApiError
+from api.services import Services
+from pipeline.clock import monotonic
+from pipeline.errors import UnavailableError
+
+_SECONDS: Final = 2.0  # until an answer counts as none
+
+
+async def healthz(_request: Request) -> Response:
+    """The loop turns."""
+    return _json({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """Each server with the time of its answer; 503 without Postgres, as the cache can be missed."""
+    services: Services = request.app.state.services
+    names = ("postgres", "redis")
+    checks = await asyncio.gather(_check(services.symbols), _check(services.cache.ping))
+    postgres, redis = (check["ok"] for check in checks)
+    status = "unavailable" if not postgres else "ready" if redis else "degraded"
+    body = {"status": status, "checks": dict(zip(names, checks, strict=True))}
+    return _json(body, HTTPStatus.OK if postgres else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+async def _check(ask: Callable[[], Awaitable[object]]) -> dict[str, Any]:
+    begin = monotonic()
+    try:
+        await asyncio.wait_for(ask(), _SECONDS)
+    except TimeoutError:
+        return {"ok": False, "error": f"no answer within {_SECONDS:g} s"}
+    except ApiError as error:
+        return {"ok": False, "error": str(error)}
+    except UnavailableError:
+        return {"ok": False, "error": "it does not answer"}  # its address is not for everyone
+    return {"ok": True, "seconds": round(monotonic() - begin, 6)}
+
+
+def _json(body: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
+    headers = {"Cache-Control": "no-store"}
+    return Response(orjson.dumps(body), status, media_type="application/json", headers=headers)

@@ -1,0 +1,163 @@
+"""GraphQL over HTTP as its specification draft wants it: media types, status codes, body size."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from ariadne.asgi.handlers import GraphQLHTTPHandler
+from ariadne.exceptions import HttpError
+from ariadne.graphql import validate_data
+from graphql import GraphQLError
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from api.errors import Code, error_body, is_request_error
+from api.explorer import HEADERS, PAGE
+from api.limits import MAX_BODY
+
+JSON: Final = "application/json"
+GRAPHQL: Final = "application/graphql-response+json"
+# What a client that asks for one of these is answered with.
+_OFFERS: Final = {
+    GRAPHQL: GRAPHQL,
+    JSON: JSON,
+    "application/*": JSON,
+    "*/*": JSON,
+}
+
+
+def encode(result: Any) -> bytes:
+    """JSON; text that UTF-8 cannot carry, as a client may send in an escape, stays escaped."""
+    try:
+        return orjson.dumps(result)
+    except TypeError:
+        return json.dumps(result).encode()
+
+
+def negotiate(accept: str) -> str | None:
+    """The media type to answer in, None when the client takes none of ours."""
+    best: tuple[float, str | None] = (0.0, None)
+    for part in (accept or "*/*").lower().split(","):
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                weight = _weight(value)
+        if kind in _OFFERS and weight > best[0]:
+            best = (weight, _OFFERS[kind])
+    return best[1]
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+class RefusedError(HttpError):
+    """A request that is not GraphQL over HTTP."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.refusal = status
+
+
+class HTTPHandler(GraphQLHTTPHandler):
+    """Ariadne's handler with the specification's answers; queries by GET, no multipart."""
+
+    async def handle_request(self, request: Request) -> Response:
+        """Answer one request."""
+        if request.method == "GET" and self.explorer and self._wants_page(request):
+            return HTMLResponse(PAGE, headers=HEADERS)
+        if request.method not in {"GET", "POST"}:
+            return self.not_allowed(request)
+        kind = negotiate(request.headers.get("accept", ""))
+        if kind is None:
+            body = error_body(Code.BAD_REQUEST, f"this answers in {GRAPHQL} or {JSON}")
+            return self.respond(body, HTTPStatus.NOT_ACCEPTABLE, JSON)
+        try:
+            data = await self.extract_data_from_request(request)
+            validate_data(data)
+        except RefusedError as error:
+            return self.respond(
+                error_body(Code.BAD_REQUEST, error.message or ""), error.refusal, kind
+            )
+        except GraphQLError as error:
+            body = error_body(Code.BAD_REQUEST, error.message)
+            return self.respond(body, HTTPStatus.BAD_REQUEST, kind)
+        _, result = await self.execute_graphql_query(request, data)
+        return self.respond_result(result, kind)
+
+    def respond_result(self, result: dict[str, Any], kind: str) -> Response:
+        """The answer to a well-formed request."""
+        errors = result.get("errors", ())
+        status = HTTPStatus.OK
+        if result.get("data") is None and any(is_request_error(error) for error in errors):
+            # Execution never began: then there is no entry `data`, not even a null one.
+            result = {name: value for name, value in result.items() if name != "data"}
+            if kind == GRAPHQL:
+                status = HTTPStatus.BAD_REQUEST
+        return self.respond(result, status, kind)
+
+    @staticmethod
+    def respond(result: Mapping[str, Any], status: HTTPStatus, kind: str) -> Response:
+        """A response in JSON."""
+        return Response(encode(result), status, media_type=f"{kind}; charset=utf-8")
+
+    @staticmethod
+    def not_allowed(request: Request) -> Response:
+        """OPTIONS is told the methods, others that they are none."""
+        allowed = {"Allow": "GET, POST, OPTIONS"}
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers=allowed)
+        return Response(status_code=HTTPStatus.METHOD_NOT_ALLOWED, headers=allowed)
+
+    async def extract_data_from_request(self, request: Request) -> Any:
+        """The parameters of the request, not validated.
+
+        Raises:
+            RefusedError: they cannot be read.
+        """
+        if request.method == "GET":
+            return _from_address(request)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != JSON:
+            raise RefusedError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the content type must be {JSON}"
+            )
+        try:
+            return orjson.loads(await _body(request))
+        except orjson.JSONDecodeError as error:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "the body is not valid JSON") from error
+
+    @staticmethod
+    def _wants_page(request: Request) -> bool:
+        return "query" not in request.query_params and "text/html" in request.headers.get(
+            "accept", ""
+        )
+
+
+def _from_address(request: Request) -> dict[str, Any]:
+    found = request.query_params
+    try:
+        variables = orjson.loads(found["variables"]) if found.get("variables") else None
+    except orjson.JSONDecodeError as error:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "variables are not valid JSON") from error
+    operation = found.get("operationName") or None
+    return {"query": found.get("query"), "operationName": operation, "variables": variables}
+
+
+async def _body(request: Request) -> bytes:
+    """The body; one that is too long is not read to its end."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise RefusedError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MAX_BODY} bytes"
+            )
+    return bytes(body)

@@ -1,0 +1,250 @@
+"""The protocol graphql-transport-ws, with the close codes of its document."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from inspect import isawaitable
+from typing import Any, Final
+
+import orjson
+from ariadne.asgi.handlers.base import GraphQLWebsocketHandlerBase
+from ariadne.graphql import parse_query, subscribe, validate_data
+from ariadne.utils import get_operation_type
+from graphql import ExecutionResult, GraphQLError, OperationType
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from api.errors import Code, error_body
+from api.transport import encode
+from pipeline.clock import monotonic
+
+PROTOCOL: Final = "graphql-transport-ws"
+INIT_SECONDS: Final = 5.0
+MAX_OPERATIONS: Final = 64
+Message = dict[str, Any]
+
+
+class Closed(Exception):  # noqa: N818 - a close is the protocol's word for it
+    """The connection ends with a code of the protocol."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+def invalid(what: str) -> Closed:
+    """The close for a message that is none of the protocol."""
+    return Closed(4400, f"Invalid message: {what}")
+
+
+class WebSocketHandler(GraphQLWebsocketHandlerBase):
+    """Serves the connections; `on_connect` may refuse one by returning False or raising."""
+
+    def __init__(self, *, init_seconds: float = INIT_SECONDS, **callbacks: Any) -> None:
+        super().__init__(**callbacks)
+        self.init_seconds = init_seconds
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection; the entry point of ASGI."""
+        await self.handle_websocket(WebSocket(scope, receive, send))
+
+    async def handle_websocket(self, websocket: WebSocket) -> None:
+        """Serve one connection to its end."""
+        if PROTOCOL not in websocket.scope.get("subprotocols", ()):
+            # Accepted first: a browser is told the code of an open connection only.
+            await websocket.accept()
+            await websocket.close(4406, "Subprotocol not acceptable")
+            return
+        await websocket.accept(PROTOCOL)
+        connection = Connection(self, websocket)
+        try:
+            await connection.serve()
+        except Closed as closed:
+            with suppress(RuntimeError, WebSocketDisconnect):  # the client was faster
+                await websocket.close(closed.code, closed.reason)
+        except WebSocketDisconnect:
+            pass
+        finally:
+            await connection.cancel()
+
+    async def accepts(self, websocket: WebSocket, payload: Any) -> bool:
+        """Whether `on_connect` lets the client in."""
+        if self.on_connect is None:
+            return True
+        try:
+            verdict = self.on_connect(websocket, payload)
+            verdict = await verdict if isawaitable(verdict) else verdict
+        except Exception:  # noqa: BLE001 - whatever it raised, the client is refused
+            return False
+        return verdict is not False
+
+    async def results(
+        self, websocket: WebSocket, payload: Message
+    ) -> tuple[bool, list[Any] | AsyncGenerator[Any, None]]:
+        """Start an operation: (True, its results) or (False, its errors)."""
+        context = await self.get_context_for_request(websocket, payload)
+        try:
+            document = parse_query(context, self.query_parser, payload)
+            kind = get_operation_type(document, payload.get("operationName"))
+        except GraphQLError as error:
+            return False, [self.error_formatter(error, self.debug)]
+        if self.schema is None or self.http_handler is None:
+            raise TypeError("the handler was not configured")
+        if kind is OperationType.SUBSCRIPTION:
+            return await subscribe(
+                self.schema,
+                payload,
+                context_value=context,
+                query_document=document,
+                query_validator=self.query_validator,
+                validation_rules=self.validation_rules,
+                introspection=self.introspection,
+                logger=self.logger,
+                error_formatter=self.error_formatter,
+            )
+        _, result = await self.http_handler.execute_graphql_query(
+            websocket, payload, context_value=context, query_document=document
+        )
+        return ("data" in result, _once(result) if "data" in result else result["errors"])
+
+    def shown(self, result: ExecutionResult | Message) -> Message:
+        """A result as the payload of a message."""
+        if isinstance(result, dict):
+            return result
+        payload: Message = {"data": result.data}
+        if result.errors:
+            payload["errors"] = [self.error_formatter(e, self.debug) for e in result.errors]
+        return payload
+
+
+class Connection:
+    """One client: what it may send next, and its operations under way."""
+
+    def __init__(self, handler: WebSocketHandler, websocket: WebSocket) -> None:
+        self._handler = handler
+        self._websocket = websocket
+        self._operations: dict[str, asyncio.Task[None]] = {}
+        self._initialised = False
+        self._acknowledged = False
+
+    async def serve(self) -> None:
+        """Take messages until the end.
+
+        Raises:
+            Closed: the server ends it.
+            WebSocketDisconnect: the client ended it.
+        """
+        deadline = monotonic() + self._handler.init_seconds
+        while True:
+            try:
+                left = None if self._initialised else deadline - monotonic()
+                message = await asyncio.wait_for(self._receive(), left)
+            except TimeoutError as error:
+                raise Closed(4408, "Connection initialisation timeout") from error
+            await self._take(message)
+
+    async def cancel(self) -> None:
+        """End all operations."""
+        tasks = list(self._operations.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _receive(self) -> Message:
+        event = await self._websocket.receive()
+        if event["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(event.get("code") or 1005)
+        try:
+            message = orjson.loads(event.get("text") or b"")
+        except orjson.JSONDecodeError as error:
+            raise invalid("not JSON text") from error
+        if not isinstance(message, dict):
+            raise invalid("not an object")
+        if not isinstance(message.get("payload", {}), dict | None):
+            raise invalid("the payload is not an object")
+        return message
+
+    async def _take(self, message: Message) -> None:
+        kind = message.get("type")
+        if kind == "connection_init":
+            await self._init(message)
+        elif kind == "ping":
+            await self._send({"type": "pong"})
+        elif kind == "subscribe":
+            self._subscribe(_id(message), message.get("payload"))
+        elif kind == "complete":
+            operation = self._operations.pop(_id(message), None)
+            if operation is not None:
+                operation.cancel()
+        elif kind != "pong":
+            raise invalid("unknown type")
+
+    async def _init(self, message: Message) -> None:
+        if self._initialised:
+            raise Closed(4429, "Too many initialisation requests")
+        self._initialised = True
+        if not await self._handler.accepts(self._websocket, message.get("payload")):
+            raise Closed(4403, "Forbidden")
+        self._acknowledged = True
+        await self._send({"type": "connection_ack"})
+
+    def _subscribe(self, name: str, payload: Any) -> None:
+        if not self._acknowledged:
+            raise Closed(4401, "Unauthorized")
+        if name in self._operations:
+            # A close reason holds at most 123 bytes, and the id is the client's.
+            raise Closed(4409, "Subscriber for this id already exists")
+        try:
+            validate_data(payload)
+        except GraphQLError as error:
+            raise invalid("a subscribe needs a payload with a query") from error
+        limited = len(self._operations) >= MAX_OPERATIONS
+        run = self._refuse(name) if limited else self._operate(name, payload)
+        task = asyncio.create_task(run)
+        self._operations[name] = task
+        task.add_done_callback(self._forget(name))
+
+    def _forget(self, name: str) -> Callable[[asyncio.Task[None]], None]:
+        def forget(task: asyncio.Task[None]) -> None:
+            # The id may serve another operation by now.
+            if self._operations.get(name) is task:
+                del self._operations[name]
+            if not task.cancelled():
+                task.exception()  # looked at: the connection is gone, its end says so
+
+        return forget
+
+    async def _refuse(self, name: str) -> None:
+        message = f"{MAX_OPERATIONS} operations at once are allowed on a connection"
+        errors = error_body(Code.LIMITED, message)["errors"]
+        await self._send({"id": name, "type": "error", "payload": errors})
+
+    async def _operate(self, name: str, payload: Message) -> None:
+        success, results = await self._handler.results(self._websocket, payload)
+        if isinstance(results, list) or not success:
+            errors = results if isinstance(results, list) else [results]
+            await self._send({"id": name, "type": "error", "payload": errors})
+            return
+        async with aclosing(results):
+            async for result in results:
+                shown = self._handler.shown(result)
+                await self._send({"id": name, "type": "next", "payload": shown})
+        # Forgotten first: the client may use the id again as soon as it reads this.
+        self._operations.pop(name, None)
+        await self._send({"id": name, "type": "complete"})
+
+    async def _send(self, message: Message) -> None:
+        if self._websocket.application_state is WebSocketState.CONNECTED:
+            await self._websocket.send_text(encode(message).decode())
+
+
+def _id(message: Message) -> str:
+    name = message.get("id")
+    if not isinstance(name, str) or not name:
+        raise invalid("the id is not a text")
+    return name
+
+
+async def _once(result: Message) -> AsyncGenerator[Message, None]:
+    yield result

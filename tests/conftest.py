@@ -1,0 +1,157 @@
+"""Marks by folder, and the servers that a test run brings itself."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from pipeline.cache.latest import Cache, open_cache
+from pipeline.errors import UnavailableError
+from pipeline.servers import Addresses, Fleet, start_servers
+from pipeline.servers.containers import start_containers
+from pipeline.settings import CacheSettings, StoreSettings, samples_directory
+from pipeline.store.migrate import migrate
+from pipeline.store.pool import Pool, open_pool
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_FOLDERS = ("integration", "acceptance", "bench")
+
+for _name in [name for name in os.environ if name.startswith("TICKSTREAM_")]:  # noqa: TID251 -- tests see no settings of the machine, but for these
+    if _name not in {
+        "TICKSTREAM_SAMPLES",
+        "TICKSTREAM_KAFKA",
+        "TICKSTREAM_POSTGRES",
+        "TICKSTREAM_REDIS",
+    }:
+        del os.environ[_name]  # noqa: TID251 -- the same
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Our own switches."""
+    parser.addoption(
+        "--require-servers", action="store_true", help="A missing server is a failure."
+    )
+    parser.addoption("--containers", action="store_true", help="Servers from testcontainers.")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test is what its folder says; nobody can forget the marker."""
+    for item in items:
+        parts = item.path.relative_to(REPOSITORY / "tests").parts
+        for folder in _FOLDERS:
+            if folder in parts:
+                item.add_marker(folder)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The directory of real price samples; without it the test is skipped, loudly."""
+    found = samples_directory() or REPOSITORY.parent / "shared" / "data"
+    if not found.is_dir():
+        pytest.skip(f"NO SAMPLES: {found} is missing; set TICKSTREAM_SAMPLES")
+    return found
+
+
+@pytest.fixture(scope="session")
+def oracles() -> Path:
+    """The directory of expected values; without it the test is skipped, loudly."""
+    found = (samples_directory() or REPOSITORY.parent / "shared" / "data").parent / "oracles"
+    if not (found / "expected").is_dir():
+        pytest.skip(f"NO ORACLES: {found} is missing")
+    return found / "expected"
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The bundled sample of the demo: 120,000 trades of ES."""
+    return REPOSITORY / "pipeline" / "sources" / "samples" / "es_trades_20130901.csv.gz"
+
+
+@pytest.fixture(scope="session")
+def fleet(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Fleet]:
+    """The three embedded servers, or the ones that the environment names, for the whole run."""
+    named = {
+        name: os.environ.get(f"TICKSTREAM_{name.upper()}")
+        for name in ("kafka", "postgres", "redis")
+    }  # noqa: TID251 -- the run's own servers
+    try:
+        running = start_servers(
+            tmp_path_factory.mktemp("fleet"),
+            kafka=named["kafka"],
+            postgres=named["postgres"],
+            redis=named["redis"],
+        )
+    except UnavailableError as error:
+        if request.config.getoption("--require-servers"):
+            raise
+        pytest.skip(f"NO SERVERS: {error}")
+    with running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def addresses(request: pytest.FixtureRequest) -> Iterator[Addresses]:
+    """Where the servers of this run are; from containers when --containers asks for that."""
+    if request.config.getoption("--containers"):
+        with start_containers() as containers:
+            yield containers.addresses
+        return
+    fleet: Fleet = request.getfixturevalue("fleet")
+    yield fleet.addresses
+
+
+@pytest.fixture
+async def postgres(addresses: Addresses, worker_id: str) -> AsyncIterator[str]:
+    """The DSN of a fresh, migrated database of this test's own."""
+    template = f"template_{worker_id}"
+    admin = await asyncpg.connect(addresses.postgres)
+    try:
+        if not await admin.fetchval("SELECT true FROM pg_database WHERE datname = $1", template):
+            await admin.execute(f"CREATE DATABASE {template}")
+            pool = await open_pool(_database(addresses.postgres, template), StoreSettings())
+            await migrate(pool)
+            await pool.close()
+        name = f"test_{worker_id}_{os.urandom(6).hex()}"
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield _database(addresses.postgres, name)
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+def _database(dsn: str, name: str) -> str:
+    head, _, query = dsn.partition("?")
+    return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+
+
+@pytest.fixture
+async def pool(postgres: str) -> AsyncIterator[Pool]:
+    """Connections to the test's own database."""
+    opened = await open_pool(postgres, StoreSettings())
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def cache(addresses: Addresses) -> AsyncIterator[Cache]:
+    """An empty cache in a logical database that only sequential tests share."""
+    opened = open_cache(addresses.redis.rsplit("/", 1)[0] + "/15", CacheSettings())
+    await opened._client.flushdb()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def worker_id(request: pytest.FixtureRequest) -> str:
+    """The xdist worker, or main."""
+    return str(getattr(request.config, "workerinput", {}).get("workerid", "main"))
