@@ -18,14 +18,14 @@ from pipeline.store.pool import Pool, open_pool
 REPOSITORY = Path(__file__).resolve().parent.parent
 _FOLDERS = ("integration", "acceptance", "bench")
 
-for _name in [name for name in os.environ if name.startswith("TICKSTREAM_")]:  # noqa: TID251 -- tests see no settings of the machine, but for these
+for _name in [name for name in os.environ if name.startswith("TICKSTREAM_")]:
     if _name not in {
         "TICKSTREAM_SAMPLES",
         "TICKSTREAM_KAFKA",
         "TICKSTREAM_POSTGRES",
         "TICKSTREAM_REDIS",
     }:
-        del os.environ[_name]  # noqa: TID251 -- the same
+        del os.environ[_name]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,7 +83,7 @@ def fleet(
     named = {
         name: os.environ.get(f"TICKSTREAM_{name.upper()}")
         for name in ("kafka", "postgres", "redis")
-    }  # noqa: TID251 -- the run's own servers
+    }
     try:
         running = start_servers(
             tmp_path_factory.mktemp("fleet"),

@@ -15,7 +15,7 @@ class SignalsSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cost_bp: float = Field(1.0, ge=0, description="cost of acting, in basis points of the price")
+    cost_bp: float = Field(0.25, ge=0, description="cost of acting, in basis points of the price")
 
 
 class Signals(Stage):

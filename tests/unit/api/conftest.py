@@ -1,0 +1,76 @@
+"""The endpoint over stores that are lists."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from api.app import create_graphql
+from api.hub import Hub
+from api.services import Services
+from pipeline.errors import UnavailableError
+from pipeline.settings import Settings
+
+SYMBOLS = [f"S{number:03}" for number in range(50)]
+HEAD = {"partition": 0, "index": 0, "ts": 1_700_000_000_123_456_789, "known_at": 0}
+
+
+class FakeServices:
+    """What the endpoint asks of `Services`, with every call counted."""
+
+    def __init__(self) -> None:
+        self.settings = Settings(postgres="postgresql://nowhere", redis="redis://nowhere")
+        self.hub = Hub(lambda: cast("Any", None))
+        self.calls: list[tuple[str, str, int]] = []
+        self.cache_away = False
+        self.postgres_fails: Exception | None = None
+        self.cached_symbols = set(SYMBOLS)
+
+    async def symbols(self) -> list[str]:
+        """All names."""
+        if self.postgres_fails is not None:
+            raise self.postgres_fails
+        return SYMBOLS
+
+    async def is_symbol(self, name: str) -> bool:
+        """Whether a name is known."""
+        return name in SYMBOLS
+
+    async def cached(self, stage: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Rows of the cache."""
+        self.calls.append(("cache", stage, len(names)))
+        if self.cache_away:
+            raise UnavailableError("away")
+        return {name: self.row(name) for name in names if name in self.cached_symbols}
+
+    async def stored(self, stage: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Rows of Postgres."""
+        self.calls.append(("postgres", stage, len(names)))
+        if self.postgres_fails is not None:
+            raise self.postgres_fails
+        return {name: self.row(name) for name in names}
+
+    @staticmethod
+    def row(name: str) -> dict[str, Any]:
+        """A row that will do for the fields the tests ask for."""
+        return {**HEAD, "symbol": name, "offset": 2**60, "price": 1.5, "close": 2.5, "id": -1}
+
+
+@pytest.fixture
+def services() -> FakeServices:
+    """Stores without servers."""
+    return FakeServices()
+
+
+@pytest.fixture
+def endpoint(services: FakeServices) -> Any:
+    """The GraphQL application over them."""
+    return create_graphql(cast("Services", services))
+
+
+@pytest.fixture
+def production(services: FakeServices) -> Any:
+    """The same, not for development."""
+    api = services.settings.api.model_copy(update={"development": False})
+    services.settings = services.settings.model_copy(update={"api": api})
+    return create_graphql(cast("Services", services))
