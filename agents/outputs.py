@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.bus.publisher import Outgoing
+from schemas.arrivals import Reject
 from schemas.blocks import Rows
-from schemas.codec import Reject, block_bytes, json_bytes, row_documents
+from schemas.codec import block_bytes, json_bytes, row_documents
 from schemas.topics import BLOCK_TOPICS, PRICES, REJECTED, SIGNALS
 
 

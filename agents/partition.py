@@ -7,8 +7,9 @@ import numpy as np
 from agents.ports import Arrived
 from pipeline.stages.chain import Chain, ChainSettings
 from pipeline.store.live import PartitionBatch
+from schemas.arrivals import Message, Reject
 from schemas.blocks import Array
-from schemas.codec import Decoder, Message, Reject, element_bytes
+from schemas.codec import Decoder, element_bytes
 from schemas.ticks import REASONS
 
 

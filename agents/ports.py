@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from pipeline.bus.publisher import Outgoing
 from pipeline.cache.latest import Entry
 from pipeline.store.live import Claim, PartitionBatch
-from schemas.codec import Message
+from schemas.arrivals import Message
 
 
 @dataclass(frozen=True, slots=True)

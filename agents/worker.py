@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import faust
 import structlog
@@ -23,6 +23,7 @@ from pipeline.settings import Settings, load_settings
 from pipeline.store.live import LiveStore
 from pipeline.store.migrate import migrate
 from pipeline.store.pool import open_pool
+from pipeline.telemetry.logs import configure_logging
 
 LOG: Final = structlog.get_logger()
 GAVE_UP: Final = 70
@@ -60,7 +61,7 @@ async def work(settings: Settings) -> None:
         app = make_app(settings, kafka)
         hosts: list[Host] = []
 
-        async def chain(stream: "faust.Stream[bytes]") -> None:
+        async def chain(stream: Any) -> None:
             worker = settings.worker
             source = FaustSource(stream, kafka, worker.batch, worker.within)
             host = Host(settings, source, store, publisher, cache)
@@ -102,25 +103,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         settings = load_settings(arguments.sets)
-        configure_logging(settings)
+        configure_logging(settings.log)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(work(settings))
     except TickstreamError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
-
-
-def configure_logging(settings: Settings) -> None:
-    """Structured lines on standard error: for people, or JSON."""
-    renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
-    if settings.log == "console":
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import orjson
 from ariadne.asgi.handlers import GraphQLHTTPHandler
-from ariadne.exceptions import HttpError
 from ariadne.graphql import validate_data
 from graphql import GraphQLError
 from starlette.requests import Request
@@ -58,12 +57,12 @@ def _weight(text: str) -> float:
         return 0.0
 
 
-class RefusedError(HttpError):
+class RefusedError(Exception):
     """A request that is not GraphQL over HTTP."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
-        self.refusal = status
+        self.status = status
 
 
 class HTTPHandler(GraphQLHTTPHandler):
@@ -83,9 +82,7 @@ class HTTPHandler(GraphQLHTTPHandler):
             data = await self.extract_data_from_request(request)
             validate_data(data)
         except RefusedError as error:
-            return self.respond(
-                error_body(Code.BAD_REQUEST, error.message or ""), error.refusal, kind
-            )
+            return self.respond(error_body(Code.BAD_REQUEST, str(error)), error.status, kind)
         except GraphQLError as error:
             body = error_body(Code.BAD_REQUEST, error.message)
             return self.respond(body, HTTPStatus.BAD_REQUEST, kind)

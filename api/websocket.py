@@ -10,7 +10,7 @@ import orjson
 from ariadne.asgi.handlers.base import GraphQLWebsocketHandlerBase
 from ariadne.graphql import parse_query, subscribe, validate_data
 from ariadne.utils import get_operation_type
-from graphql import ExecutionResult, GraphQLError, OperationType
+from graphql import ExecutionResult, GraphQLError, OperationType, located_error
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -81,18 +81,18 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
 
     async def results(
         self, websocket: WebSocket, payload: Message
-    ) -> tuple[bool, list[Any] | AsyncGenerator[Any, None]]:
-        """Start an operation: (True, its results) or (False, its errors)."""
+    ) -> list[Any] | AsyncGenerator[Any, None]:
+        """Start an operation: its results to come, or a list of its errors."""
         context = await self.get_context_for_request(websocket, payload)
         try:
             document = parse_query(context, self.query_parser, payload)
             kind = get_operation_type(document, payload.get("operationName"))
         except GraphQLError as error:
-            return False, [self.error_formatter(error, self.debug)]
+            return [self.error_formatter(error, self.debug)]
         if self.schema is None or self.http_handler is None:
             raise TypeError("the handler was not configured")
         if kind is OperationType.SUBSCRIPTION:
-            return await subscribe(
+            _, found = await subscribe(
                 self.schema,
                 payload,
                 context_value=context,
@@ -103,10 +103,11 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
                 logger=self.logger,
                 error_formatter=self.error_formatter,
             )
+            return found
         _, result = await self.http_handler.execute_graphql_query(
             websocket, payload, context_value=context, query_document=document
         )
-        return ("data" in result, _once(result) if "data" in result else result["errors"])
+        return _once(result) if "data" in result else list(result["errors"])
 
     def shown(self, result: ExecutionResult | Message) -> Message:
         """A result as the payload of a message."""
@@ -221,15 +222,21 @@ class Connection:
         await self._send({"id": name, "type": "error", "payload": errors})
 
     async def _operate(self, name: str, payload: Message) -> None:
-        success, results = await self._handler.results(self._websocket, payload)
-        if isinstance(results, list) or not success:
-            errors = results if isinstance(results, list) else [results]
-            await self._send({"id": name, "type": "error", "payload": errors})
+        try:
+            results = await self._handler.results(self._websocket, payload)
+            if isinstance(results, list):
+                await self._send({"id": name, "type": "error", "payload": results})
+                return
+            async with aclosing(results):
+                async for result in results:
+                    shown = self._handler.shown(result)
+                    await self._send({"id": name, "type": "next", "payload": shown})
+        except WebSocketDisconnect:
             return
-        async with aclosing(results):
-            async for result in results:
-                shown = self._handler.shown(result)
-                await self._send({"id": name, "type": "next", "payload": shown})
+        except Exception as error:  # noqa: BLE001 - the client is told, masked, and the log more
+            failed = self._handler.error_formatter(located_error(error), False)
+            await self._send({"id": name, "type": "error", "payload": [failed]})
+            return
         # Forgotten first: the client may use the id again as soon as it reads this.
         self._operations.pop(name, None)
         await self._send({"id": name, "type": "complete"})

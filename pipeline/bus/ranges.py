@@ -6,7 +6,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.bus.topics import bounds, partitions_of, reader
-from schemas.codec import Message
+from schemas.arrivals import Message
 
 Range = tuple[int, int]  # first offset, one past the last
 _POLL_MS: Final = 500

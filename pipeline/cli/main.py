@@ -12,6 +12,7 @@ from pipeline.cli.publish import publish
 from pipeline.cli.replay import parity, replay
 from pipeline.cli.up import up
 from pipeline.errors import TickstreamError
+from pipeline.telemetry.logs import silence_drivers
 
 _INTERRUPTED: Final = 130
 
@@ -43,5 +44,6 @@ for command in (
 
 def main() -> None:
     """The entry point."""
+    silence_drivers()
     cli.main(prog_name="tickstream", standalone_mode=True)
     sys.exit(0)

@@ -2,8 +2,8 @@
 
 import math
 
-from pipeline.kernels.indicators import adx_step, atr_step, macd_step, rsi_step, true_range
 from pipeline.kernels.hot import piece
+from pipeline.kernels.indicators import adx_step, atr_step, macd_step, rsi_step, true_range
 from pipeline.kernels.layout import (
     ADX,
     ADX_SEEN,

@@ -228,7 +228,9 @@ def tick_sample(f: Array, k: Array, plan: Array, zone: Array, out: Array, i: int
         if full(k, place(plan, W_TICK_V)):
             out[at + 5, i] = price / (sum_read(f, k, place(plan, W_TICK_PV)) / volume) - 1.0
         if held(k, place(plan, W_SIZED)) > 1:  # the very first size has no sign by the tick rule
-            out[at + 6, i] = sum_read(f, k, place(plan, W_SIGNED)) / sum_read(f, k, place(plan, W_SIZED))
+            out[at + 6, i] = sum_read(f, k, place(plan, W_SIGNED)) / sum_read(
+                f, k, place(plan, W_SIZED)
+            )
     if bits & HAS_QUOTE:
         bid, ask = f[BID], f[ASK]
         mid = 0.5 * (bid + ask)

@@ -10,7 +10,8 @@ from pipeline.replay.output import ReplayOutput, digest
 from pipeline.settings import Settings
 from pipeline.sources.files import read_arrivals
 from pipeline.stages.chain import Chain
-from schemas.codec import Decoder, Message
+from schemas.arrivals import Message
+from schemas.codec import Decoder
 from schemas.topics import PRICES
 
 Progress = Callable[[int], None]  # ticks or messages so far

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from pipeline.errors import MisuseError
+from schemas.arrivals import Reject
 from schemas.blocks import ARROW, STAGES, Rows, to_arrow
-from schemas.codec import Reject
 
 MANIFEST: Final = "manifest.json"
 REJECTED: Final = "rejected"

@@ -11,8 +11,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from pipeline.errors import MisuseError
+from schemas.arrivals import FLOATS, Arrivals, arrivals, from_table
 from schemas.blocks import Array
-from schemas.codec import FLOATS, Arrivals, arrivals, from_table
 from schemas.ticks import REASONS, Reason
 
 REQUIRED: Final = ("symbol", "ts", "price")

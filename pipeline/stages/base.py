@@ -6,8 +6,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from schemas.arrivals import Arrivals, Reject
 from schemas.blocks import Array, Rows, empty
-from schemas.codec import Arrivals, Reject
 
 State = Mapping[str, Array]
 

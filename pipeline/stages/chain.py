@@ -16,8 +16,9 @@ from pipeline.stages.predictions import Predictions, PredictionsSettings
 from pipeline.stages.regimes import Regimes, RegimesSettings
 from pipeline.stages.signals import Signals, SignalsSettings
 from pipeline.stages.ticks import GuardSettings, Ticks
+from schemas.arrivals import Arrivals, Reject
 from schemas.blocks import COLUMNS, Array
-from schemas.codec import Arrivals, Decoder, Reject
+from schemas.codec import Decoder
 
 STATE_VERSION: Final = 1
 _DIGEST: Final = 16

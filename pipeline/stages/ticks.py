@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import ticks as kernels
 from pipeline.stages.base import Block, Stage, State, grown
+from schemas.arrivals import FLOATS, Arrivals, Reject
 from schemas.blocks import Array, Rows, empty
-from schemas.codec import FLOATS, Arrivals, Reject
 from schemas.ticks import DETAILS, REASONS, Reason
 from schemas.times import NO_TIME
 

@@ -15,8 +15,8 @@ from pipeline.store.copy import HEADER, TRAILER, copy_bytes, copy_columns
 from pipeline.store.migrate import ensure_days, leaf
 from pipeline.store.pool import Connection, Pool
 from pipeline.store.statements import statement
+from schemas.arrivals import Reject
 from schemas.blocks import Rows
-from schemas.codec import Reject
 
 _REJECTED: Final = (
     "partition", "offset", "index", "symbol", "reason", "detail", "value", "written_on"

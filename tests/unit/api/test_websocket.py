@@ -19,6 +19,15 @@ def subscribe(name: str = "1", payload: Any = LIVE) -> dict[str, Any]:
     return {"id": name, "type": "subscribe", "payload": payload}
 
 
+async def clients_are(services: Any, count: int) -> None:
+    """Let the server turn until so many subscriptions are open."""
+    for _ in range(1000):
+        if services.hub.clients == count:
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail(f"{services.hub.clients} subscriptions, not {count}")
+
+
 class Client:
     """Plays the server between an application and the test."""
 
@@ -136,8 +145,7 @@ async def test_a_subscription_from_start_to_end(endpoint: Any, services: Any) ->
     client.send(subscribe())
     assert [await client.receive() for _ in range(2)] == [PROTOCOL, ACK]
     for _ in range(2):
-        while services.hub.clients == 0:
-            await asyncio.sleep(0)
+        await clients_are(services, 1)
         for name in "ABA":
             services.hub.publish({"symbol": name, "offset": 2**60})
         wanted = {"signals": {"symbol": "A", "offset": str(2**60)}}
@@ -148,8 +156,7 @@ async def test_a_subscription_from_start_to_end(endpoint: Any, services: Any) ->
                 "payload": {"data": wanted},
             }
         client.send({"id": "1", "type": "complete"})
-        while services.hub.clients:
-            await asyncio.sleep(0)
+        await clients_are(services, 0)
         client.send(subscribe())
     client.send({"type": "ping", "payload": {"a": 1}})
     assert await client.receive() == {"type": "pong"}

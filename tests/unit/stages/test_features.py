@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 from pipeline.stages.base import Block
 from pipeline.stages.features import FEATURES, Features, FeaturesSettings
 from schemas.blocks import Array, Rows, empty
-from schemas.codec import Arrivals
+from schemas.arrivals import Arrivals
 
 REPO = Path(__file__).resolve().parents[3]
 SAMPLES = Path(os.environ.get("TICKSTREAM_SAMPLES", REPO / "../shared/data"))  # noqa: TID251 -- tests may be told where the samples are

@@ -1,0 +1,229 @@
+"""Ticks as they arrived, in columns: from decoded structs and from Arrow tables."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any, Final, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from schemas.blocks import Array
+from schemas.ticks import SYMBOL_PATTERN, Reason
+from schemas.times import NO_TIME, parse_time, to_ns
+
+NAN: Final = float("nan")
+NO_ID: Final = -1
+FLOATS: Final = ("price", "size", "bid", "ask", "bid_size", "ask_size", "open", "high", "low")
+_SYMBOL: Final = re.compile(SYMBOL_PATTERN, re.ASCII)
+_SIDE_CODES: Final[Mapping[str | None, int]] = {None: -1, "buy": 0, "sell": 1}
+_FAULTS: Final = {reason: code for code, reason in enumerate(Reason)}
+INT64: Final = 2**63
+
+
+class TickStruct(msgspec.Struct):
+    """A tick of the wire as msgspec decodes it; the contract is `schemas.ticks.Tick`."""
+
+    symbol: str
+    ts: int | str
+    price: float
+    size: float | None = NAN
+    side: Literal["buy", "sell"] | None = None
+    bid: float | None = NAN
+    ask: float | None = NAN
+    bid_size: float | None = NAN
+    ask_size: float | None = NAN
+    open: float | None = NAN
+    high: float | None = NAN
+    low: float | None = NAN
+    id: int | str | None = None
+    recv_ts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One record of `prices`: where it stands, when it was received (ns), its bytes."""
+
+    offset: int
+    received: int
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A message (index -1) or a tick that was turned away, by decoding or by the guard."""
+
+    offset: int
+    index: int
+    reason: Reason
+    detail: str
+    symbol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Ticks as they arrived, not judged yet, in columns of shape (n,).
+
+    Floats are NaN where a field is missing; `ts` and `known_at` are ns (NO_TIME when unreadable);
+    `received` is the broker's time; `symbol` codes into `symbols`; `fault` is -1 or the code of the
+    reason that decoding found; `id` is NO_ID without one.
+    """
+
+    partition: int
+    columns: Mapping[str, Array]
+    symbols: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.columns["ts"])
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+    def slice(self, start: int, stop: int) -> "Arrivals":
+        """The ticks from start to stop, without a copy."""
+        cut = {name: values[start:stop] for name, values in self.columns.items()}
+        return Arrivals(self.partition, cut, self.symbols)
+
+
+def id_key(value: int | str | None) -> int:
+    """The 64-bit key of a trade id: an integer is itself, a text its 63-bit BLAKE2 hash."""
+    if value is None:
+        return NO_ID
+    if isinstance(value, int):
+        return value
+    return int.from_bytes(blake2b(value.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _symbol_codes(names: Iterable[str], index: dict[str, int]) -> Array:
+    return np.array([index.setdefault(name, len(index)) for name in names], np.int32)
+
+
+def _time_column(values: list[Any]) -> Array:
+    try:
+        return to_ns(np.array(values, np.int64))
+    except (TypeError, ValueError, OverflowError):  # text, null or a huge number among them
+        return np.array([parse_time(value) for value in values], np.int64)
+
+
+def from_structs(
+    ticks: list[TickStruct], index: dict[str, int], fields: set[str]
+) -> dict[str, Array]:
+    """Columns of decoded ticks; only `fields` are looked at, the others are missing in all."""
+    n = len(ticks)
+    columns: dict[str, Array] = {}
+    for name in FLOATS:
+        if name in fields:
+            columns[name] = np.array(list(map(attrgetter(name), ticks)), np.float64)
+        else:
+            columns[name] = np.full(n, np.nan)
+    columns["symbol"] = _symbol_codes((tick.symbol for tick in ticks), index)
+    columns["ts"] = _time_column([tick.ts for tick in ticks])
+    columns["side"] = (
+        np.array([_SIDE_CODES[tick.side] for tick in ticks], np.int32)
+        if "side" in fields
+        else np.full(n, -1, np.int32)
+    )
+    columns["id"] = (
+        np.array([id_key(tick.id) for tick in ticks], np.int64)
+        if "id" in fields
+        else np.full(n, NO_ID, np.int64)
+    )
+    columns["recv_ts"] = (
+        _time_column([0 if tick.recv_ts is None else tick.recv_ts for tick in ticks])
+        if "recv_ts" in fields
+        else np.zeros(n, np.int64)
+    )
+    return columns
+
+
+def _cast(column: Any, kind: Any) -> Any:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(kind)
+
+
+def _arrow_times(column: Any) -> Array:
+    if pa.types.is_timestamp(column.type):
+        if column.type.tz is None:
+            raise pa.ArrowInvalid("a timestamp column needs a zone")
+        column = column.cast(pa.timestamp("ns", column.type.tz)).cast(pa.int64())
+        return np.asarray(column.fill_null(NO_TIME), np.int64)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.array([parse_time(text) for text in column.to_pylist()], np.int64)
+    if not pa.types.is_integer(column.type):
+        raise pa.ArrowInvalid("a time is an integer, a timestamp with zone, or RFC 3339 text")
+    return to_ns(column.cast(pa.int64()).fill_null(NO_TIME).to_numpy(zero_copy_only=False))
+
+
+def _arrow_ids(column: Any) -> Array:
+    if pa.types.is_integer(column.type):
+        return np.asarray(column.cast(pa.int64()).fill_null(NO_ID), np.int64)
+    return np.array([id_key(text) for text in _cast(column, pa.utf8()).to_pylist()], np.int64)
+
+
+def from_table(table: Any, index: dict[str, int]) -> dict[str, Array]:
+    """Columns of ticks from an Arrow table with at least symbol, ts and price.
+
+    Raises:
+        KeyError: a required column is missing.
+        pyarrow.ArrowException: a column has a type that no tick can be read from.
+    """
+    n = table.num_rows
+    names = set(table.column_names)
+
+    def column(name: str) -> Any:
+        if name not in names:
+            raise KeyError(name)
+        return table.column(name).combine_chunks()
+
+    columns: dict[str, Array] = {}
+    coded = _cast(column("symbol"), pa.utf8()).dictionary_encode()
+    words = [_symbol_codes((word,), index)[0] for word in coded.dictionary.to_pylist()]
+    if coded.null_count:
+        words.append(_symbol_codes(("",), index)[0])
+    codes = coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
+    columns["symbol"] = np.array(words, np.int32)[codes]
+    columns["ts"] = _arrow_times(column("ts"))
+    for name in FLOATS:
+        if name in names or name == "price":
+            values = _cast(column(name), pa.float64()).to_numpy(zero_copy_only=False)
+            columns[name] = values
+        else:
+            columns[name] = np.full(n, np.nan)
+    if "side" in names:
+        sides = _cast(column("side"), pa.utf8()).to_pylist()
+        columns["side"] = np.array([_SIDE_CODES.get(side or None, -2) for side in sides], np.int32)
+    else:
+        columns["side"] = np.full(n, -1, np.int32)
+    columns["id"] = _arrow_ids(column("id")) if "id" in names else np.full(n, NO_ID, np.int64)
+    received = _arrow_times(column("recv_ts")) if "recv_ts" in names else np.zeros(n, np.int64)
+    columns["recv_ts"] = np.where(received == NO_TIME, 0, received)
+    return columns
+
+
+def _bad_symbols(symbols: Sequence[str]) -> Array:
+    return np.array([_SYMBOL.fullmatch(name) is None for name in symbols], np.bool_)
+
+
+def arrivals(
+    partition: int,
+    columns: dict[str, Array],
+    symbols: Sequence[str],
+    received: Array | None = None,
+) -> Arrivals:
+    """Complete decoded columns: faults, receive times; `received` None means a file (no bound)."""
+    n = len(columns["ts"])
+    fault = np.full(n, -1, np.int32)
+    bad = _bad_symbols(symbols)
+    if bad.any():
+        fault[bad[columns["symbol"]]] = _FAULTS[Reason.BAD_SYMBOL]
+    fault[columns["side"] == -2] = _FAULTS[Reason.MALFORMED]  # noqa: PLR2004 -- neither buy nor sell
+    recv_ts = columns.pop("recv_ts")
+    fallback = columns["ts"] if received is None else received
+    columns["known_at"] = np.where(recv_ts == 0, fallback, recv_ts)
+    columns["received"] = np.full(n, INT64 - 1, np.int64) if received is None else received
+    columns["fault"] = fault
+    return Arrivals(partition, columns, symbols)
