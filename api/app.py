@@ -13,7 +13,6 @@ from starlette.routing import Route, WebSocketRoute
 
 from api.context import CacheNotice, Context
 from api.errors import format_error
-from api.explorer import StaticExplorer
 from api.guard import LocalOnly
 from api.health import healthz, readyz
 from api.latest import LatestLoader
@@ -76,7 +75,6 @@ def create_graphql(services: Services) -> GraphQL:
         validation_rules=[DepthRule],
         execute_get_queries=True,
         introspection=development,
-        explorer=StaticExplorer() if development else None,
         logger=_silent,
         error_formatter=format_error,
         http_handler=HTTPHandler(extensions=[CacheNotice]),

@@ -3,8 +3,6 @@
 from importlib.resources import files
 from typing import Final
 
-from ariadne.explorer import Explorer
-
 PAGE: Final = (files("api") / "explorer.html").read_text("utf-8")
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -13,11 +11,3 @@ HEADERS: Final = {
     ),
     "X-Content-Type-Options": "nosniff",
 }
-
-
-class StaticExplorer(Explorer):
-    """The page as Ariadne's explorer."""
-
-    def html(self, _request: object) -> str:
-        """The page."""
-        return PAGE

@@ -70,7 +70,7 @@ class HTTPHandler(GraphQLHTTPHandler):
 
     async def handle_request(self, request: Request) -> Response:
         """Answer one request."""
-        if request.method == "GET" and self.explorer and self._wants_page(request):
+        if request.method == "GET" and self.introspection and self._wants_page(request):
             return HTMLResponse(PAGE, headers=HEADERS)
         if request.method not in {"GET", "POST"}:
             return self.not_allowed(request)

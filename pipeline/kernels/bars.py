@@ -134,7 +134,7 @@ def close_all(
     floats: Array,
     ints: Array,
 ) -> int:
-    """Close what is open at the end of a file, in the order of state rows; returns the rows made."""
+    """Close what is open at the end of a file, in the order of state rows; returns the rows."""
     rows = 0
     for s in range(float_state.shape[0]):
         k = int_state[s]

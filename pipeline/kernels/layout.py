@@ -149,7 +149,11 @@ def log_ratio(a: float, b: float) -> float:
     if a == b:
         return 0.0
     change = (a - b) / b
-    return math.log1p(change) if abs(change) < 1e-4 else math.log(a / b)
+    if abs(change) < 1e-4:
+        return math.log1p(change)
+    ratio = a / b
+    # A quotient out of range would put an infinity into the state.
+    return math.log(ratio) if 1e-300 < ratio < 1e300 else math.log(a) - math.log(b)
 
 
 @piece
