@@ -22,6 +22,7 @@ from pipeline.cli.stack import Stack, stack, watch
 from pipeline.cli.watching import Figures, Trend, Watcher
 from pipeline.clock import monotonic
 from pipeline.errors import MisuseError, TickstreamError
+from pipeline.servers.lock import is_locked
 from pipeline.sources.feed import Pace, publish_file
 from pipeline.store.pool import open_pool
 from schemas.blocks import STAGES
@@ -87,7 +88,7 @@ def _directory(data_dir: Path | None) -> Iterator[Path]:
             yield Path(d)
         return
     played = data_dir / "demo.played"
-    if played.exists():
+    if played.exists() and not is_locked(data_dir):  # whoever uses it now is told first
         raise MisuseError(
             f"{data_dir} holds an earlier demo, whose ticks would be late now: "
             f"use another directory, or `tickstream up --data-dir {data_dir}` to look at it"

@@ -11,7 +11,7 @@ from pipeline.bus.topics import ensure_topics
 from pipeline.cli.administration import without_password
 from pipeline.cli.options import say
 from pipeline.clock import monotonic
-from pipeline.errors import TickstreamError, UnavailableError
+from pipeline.errors import MisuseError, TickstreamError, UnavailableError
 from pipeline.servers import Addresses, start_servers
 from pipeline.servers.ports import claim, is_free
 from pipeline.servers.services import Service
@@ -123,10 +123,15 @@ def stack(
 def _api_port(settings: Settings, data_dir: Path) -> int:
     """The port that was asked for, or 8000, or, where nobody asked and it is taken, a free one."""
     port = settings.api.port
-    if "api" in settings.model_fields_set and "port" in settings.api.model_fields_set:
-        return claim("the API", data_dir / "api.port", asked=port)
+    asked = "api" in settings.model_fields_set and "port" in settings.api.model_fields_set
     default = ApiSettings().port
-    return default if is_free(default) else claim("the API", data_dir / "api.port")
+    if not asked and is_free(default):
+        return default
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise MisuseError(f"data directory {data_dir} cannot be used: {error.strerror}") from None
+    return claim("the API", data_dir / "api.port", asked=port if asked else None)
 
 
 def _await_api(running: Stack, api: Service, port: int) -> None:

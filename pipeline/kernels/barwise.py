@@ -78,9 +78,10 @@ def _return(f: Array, k: Array, close: float) -> float:
     before = f[CLOSE]
     if k[BARS] == 0 or not (close > 0.0 and before > 0.0):
         return NAN
-    # Where every tick is a bar, the logarithm was taken by the tick already: same inputs, same bits.
+    # Where every tick is a bar, the tick took the logarithm already: same inputs, same bits.
     if k[HELD] & HAS_RET and close == f[PRICE] and before == f[BEFORE]:
-        return f[RET]  # type: ignore[no-any-return] -- an element of a float64 array
+        shared: float = f[RET]
+        return shared
     return log_ratio(close, before)
 
 

@@ -101,7 +101,7 @@ def run(
     bar_ends: Array,
     bars: tuple[Array, ...],
     at: Array,
-    after: bool,  # noqa: FBT001 -- kernels take positions only
+    after: bool,
     floats: Array,
     counters: Array,
     plan: Array,

@@ -1,30 +1,37 @@
 """Compilation of the loops that run for every tick: no reference counting, pieces always inlined.
 
 numba counts references to every array a function is handed and to every row it looks at, by atomic
-operations; in the loop of the features they cost more than the arithmetic (840 ns a row with them, 390
-without). The caller holds the arrays during the call and nothing is allocated inside, so there is nothing
-to count: with `_nrt=False` numba refuses code that allocates. Otherwise the same as `jit.kernel`.
+operations; in the loop of the features they cost more than the arithmetic (840 ns a row with them,
+390 without). The caller holds the arrays during the call and nothing is allocated inside, so there
+is nothing to count: with `_nrt=False` numba refuses code that allocates. Otherwise the same as
+`jit.kernel`.
 """
 
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Final, ParamSpec, TypeVar, cast
 
-import numba
+from numba import njit
 
 from pipeline.kernels import jit  # noqa: F401 -- it sets where compiled code is cached
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# `_nrt` is an option that numba's own signature does not show.
+_njit: Callable[..., Callable[[object], object]] = njit
+_OPTIONS: Final[Mapping[str, object]] = {
+    "cache": True,
+    "fastmath": False,
+    "error_model": "numpy",
+    "_nrt": False,
+}
+
 
 def loop(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a loop over ticks that only reads and writes the arrays it was given."""
-    compiled = numba.njit(cache=True, fastmath=False, error_model="numpy", _nrt=False)(function)
-    return cast("Callable[P, R]", compiled)
+    return cast("Callable[P, R]", _njit(**_OPTIONS)(function))
 
 
 def piece(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a piece of such a loop, inlined where it is called."""
-    options = {"cache": True, "fastmath": False, "error_model": "numpy", "_nrt": False}
-    compiled = numba.njit(**options, forceinline=True)(function)
-    return cast("Callable[P, R]", compiled)
+    return cast("Callable[P, R]", _njit(**_OPTIONS, forceinline=True)(function))

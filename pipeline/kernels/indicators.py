@@ -1,7 +1,8 @@
 """Recursive indicators of one symbol with the seed rules of TA-Lib 0.8.2, to its last bits.
 
-State is a slice of the symbol's row: floats from `a` on and one counter `k[b]` of inputs seen. Each step
-takes the next input and returns the value, NaN while not ready. A row of zeros is a fresh start.
+State is a slice of the symbol's row: floats from `a` on and one counter `k[b]` of inputs seen. Each
+step takes the next input and returns the value, NaN while not ready. A row of zeros is a fresh
+start.
 """
 
 import math
@@ -19,7 +20,7 @@ MACD_FLOATS = 3  # fast, slow, signal
 @piece
 def true_range(high: float, low: float, before: float) -> float:
     """Largest of high - low and the distances of both to the close before."""
-    return max(high - low, max(abs(before - high), abs(before - low)))
+    return max(high - low, abs(before - high), abs(before - low))
 
 
 @piece
@@ -75,9 +76,9 @@ def adx_step(
         up: high - high before.
         down: low before - low.
 
-    S is the plain sum of the n - 1 first inputs, then S - S/n + input. DX counts from the nth input on;
-    ADX is the mean of n of them, then (adx (n - 1) + dx) / n. A bar without direction (+DI and -DI both
-    0) leaves the ADX as it is.
+    S is the plain sum of the n - 1 first inputs, then S - S/n + input. DX counts from the nth input
+    on; ADX is the mean of n of them, then (adx (n - 1) + dx) / n. A bar without direction (+DI and
+    -DI both 0) leaves the ADX as it is.
     """
     seen = k[b] + 1
     k[b] = seen
@@ -109,8 +110,9 @@ def macd_step(
 ) -> tuple[float, float]:
     """Line and signal of the MACD, both from input slow + signal - 1 on.
 
-    TA-Lib seeds both EMAs at input `slow`: the slow one with the mean of all inputs so far, the fast one
-    with the mean of the `fast` last of them; the signal with the mean of the `signal` first lines.
+    TA-Lib seeds both EMAs at input `slow`: the slow one with the mean of all inputs so far, the
+    fast one with the mean of the `fast` last of them; the signal with the mean of the `signal`
+    first lines.
     """
     seen = k[b] + 1
     k[b] = seen

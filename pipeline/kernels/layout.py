@@ -1,7 +1,8 @@
 """Where everything of one symbol lives: one row of floats, one row of counters, both contiguous.
 
-Scalars have fixed places (the constants below), windows follow them; their places depend on the periods
-and come as `plan`, int64 (windows, 3) of (n, first float, first counter), one row per window constant.
+Scalars have fixed places (the constants below), windows follow them; their places depend on the
+periods and come as `plan`, int64 (windows, 3) of (n, first float, first counter), one row per
+window constant.
 """
 
 import math
@@ -129,8 +130,8 @@ def plan(periods: Mapping[int, int]) -> tuple[Array, int, int]:
         periods: n of each window by its constant.
 
     Returns:
-        The plan, int64 (WINDOWS, 3), and the lengths of the rows of floats and of counters. Rows are
-        whole cache lines, so that no symbol shares one with its neighbour.
+        The plan, int64 (WINDOWS, 3), and the lengths of the rows of floats and of counters. Rows
+        are whole cache lines, so that no symbol shares one with its neighbour.
     """
     table = np.zeros((WINDOWS, 3), np.int64)
     floats, counters = FLOATS, COUNTERS

@@ -1,10 +1,10 @@
 """Pairs of bar returns of a symbol and of its reference, joined without looking ahead.
 
-A pair belongs to one bar end T and enters the window once both returns are known. On a time clock the
-reference's bar of the same end may close after ours; but our trigger came at or after T, so the last
-price of the reference is its close already, and the pair enters at once. Where rows are bars (no
-`width`), a reference row that arrives later in the stream is not known yet: our return waits, and our
-row shows the pairs known by then.
+A pair belongs to one bar end T and enters the window once both returns are known. On a time clock
+the reference's bar of the same end may close after ours; but our trigger came at or after T, so the
+last price of the reference is its close already, and the pair enters at once. Where rows are bars
+(no `width`), a reference row that arrives later in the stream is not known yet: our return waits,
+and our row shows the pairs known by then.
 """
 
 from pipeline.kernels.hot import piece
@@ -92,11 +92,11 @@ def pair_by_end(
                 cursor += 1
                 known = True
         elif width > 0:
-            if ok[BARS] > 0 and ok[TS] // width * width + width == wanted:
-                if of[PRICE] > 0.0 and of[CLOSE] > 0.0:
-                    ahead = log_ratio(of[PRICE], of[CLOSE])
-                    pairs_push(f, k, place(plan, W_BETA), f[w[1] + at], ahead)
-                    known = True
+            covers = ok[BARS] > 0 and ok[TS] // width * width + width == wanted
+            if covers and of[PRICE] > 0.0 and of[CLOSE] > 0.0:
+                ahead = log_ratio(of[PRICE], of[CLOSE])
+                pairs_push(f, k, place(plan, W_BETA), f[w[1] + at], ahead)
+                known = True
         else:
             known = True  # as far as we know it may still come
             break
@@ -107,7 +107,7 @@ def pair_by_end(
 
 @piece
 def pair_by_span(f: Array, k: Array, plan: Array, of: Array, ok: Array, ret: float) -> bool:
-    """Pair our return with the reference's over the same span: between our two closes, as known then.
+    """Pair our return with the reference's between our two closes, as known then.
 
     For clocks whose bars of two symbols never share an end. Returns whether there was a pair.
     """

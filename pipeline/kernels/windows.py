@@ -1,11 +1,11 @@
-"""Rolling windows as two stacks of mergeable aggregates: O(1) amortised, no drift, no trace of a spike.
+"""Rolling windows as two stacks of mergeable aggregates: O(1), no drift, no trace of a spike.
 
 A window lives in the state row of its symbol: `f` float64 (F,), `k` int64 (I,). Its place `w` is a
-tuple (n, first float, first counter). The n slots hold, before the counter `pos`, the raw values pushed
-since the last flip (the back stack) and, from `pos` on, the suffix aggregates of the n values before
-them (the front stack). The window is merge(front[pos], back). When the back is full it is turned into
-suffixes: nothing is ever subtracted, so rounding cannot pile up (Chan, Golub, LeVeque 1979).
-A row of zeros is a row of empty windows.
+tuple (n, first float, first counter). The n slots hold, before the counter `pos`, the raw values
+pushed since the last flip (the back stack) and, from `pos` on, the suffix aggregates of the n
+values before them (the front stack). The window is merge(front[pos], back). When the back is full
+it is turned into suffixes: nothing is ever subtracted, so rounding cannot pile up (Chan, Golub,
+LeVeque 1979). A row of zeros is a row of empty windows.
 """
 
 import math
@@ -116,8 +116,9 @@ def moments_push(f: Array, k: Array, w: Place, x: float) -> None:
     """Push x into a window of mean and variance. Layout: anchor, back mean, back M2, n slots of 2.
 
     Means are kept relative to an anchor, the newest value at the last flip: at level 1e8 the mean
-    itself would cost the digits that the variance needs, and an anchor for ever (the first value) would
-    too when that one was an outlier. Both stacks always share one anchor, so equal values give M2 = 0.
+    itself would cost the digits that the variance needs, and an anchor for ever (the first value)
+    would too when that one was an outlier. Both stacks always share one anchor, so equal values
+    give M2 = 0.
     """
     n, a, b = w[0], w[1], w[2]
     p = k[b]
@@ -299,7 +300,7 @@ def sorted_push(ordered: Array, ring: Array, place: Array, x: float) -> None:
 
 @piece
 def sorted_quantile(ordered: Array, count: int, q: float) -> float:
-    """Quantile q of ordered[:count], linear between neighbours: the same bits as numpy's `linear`."""
+    """Quantile q of ordered[:count], linear between neighbours: the bits of numpy's `linear`."""
     at = q * (count - 1)
     low = math.floor(at)
     t = at - low

@@ -37,8 +37,13 @@ def read_tables(path: Path) -> Iterator[Any]:
         for table in _open(path):
             yield _checked(path, table)
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MisuseError(f"{path}: not a readable tick file: {reason}") from error
+        raise MisuseError(f"{path}: not a readable tick file: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """An error that may quote the file, as one line that a terminal can bear."""
+    text = " ".join(str(error).split())[:200]
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _open(path: Path) -> Iterator[Any]:
@@ -155,7 +160,7 @@ def read_arrivals(path: Path, block: int) -> Iterator[Arrivals]:
             columns, bad = typed(table)
             parts = from_table(columns, index)
         except (pa.ArrowException, KeyError, ValueError) as error:
-            raise MisuseError(f"{path}: {' '.join(str(error).split())[:200]}") from error
+            raise MisuseError(f"{path}: {_line(error)}") from error
         n = len(parts["ts"])
         parts["offset"] = np.arange(row, row + n, dtype=np.int64)
         parts["index"] = np.zeros(n, np.int32)

@@ -60,8 +60,8 @@ class FeaturesSettings(BaseModel, frozen=True, extra="forbid"):
     reference_symbol: str = Field("", description="of beta_60 and corr_60; empty: both null")
     reference_join: Literal["end", "span"] = Field(
         "end",
-        description="end: bars with equal ends are a pair (time clocks, rows); span: the reference's "
-        "return between our two closes (clocks that count ticks)",
+        description="end: bars with equal ends are a pair (time clocks, rows); "
+        "span: the reference's return between our two closes (clocks that count ticks)",
     )
     bar_ns: int = Field(0, ge=0, description="ns of a time clock, 0 for the other clocks")
     zone: str = Field("UTC", description="IANA zone of tod_sin and tod_cos")
@@ -119,7 +119,6 @@ def _windows(s: FeaturesSettings) -> dict[int, int]:
 @lru_cache(maxsize=64)
 def _zone_table(name: str) -> Array:
     """Offsets of a zone from 1970 to 2106: int64 (2, m) of (from when, offset), both ns."""
-
     zone = ZoneInfo(name)
 
     def offset(at: int) -> int:
@@ -148,7 +147,7 @@ def _plain(values: Array) -> Array:
 
 
 def _room(rows: int) -> Array:
-    """A float64 (features, rows or some more) of NaN, its rows apart by an odd number of cache lines.
+    """A float64 (features, rows or more) of NaN, its rows an odd number of cache lines apart.
 
     All features of a row are written together; an even distance would put them on few cache sets.
     """

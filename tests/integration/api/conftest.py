@@ -99,6 +99,10 @@ class Feed:
     async def put(self, rows: Mapping[str, Rows], symbols: list[str]) -> None:
         """Store a batch and cache it."""
         await self.commit(rows, symbols)
+        await self.cache_only(rows)
+
+    async def cache_only(self, rows: Mapping[str, Rows]) -> None:
+        """Cache a batch only."""
         for stage, block in rows.items():
             await self.cache.put(entries(stage, newest(block)))
 

@@ -23,10 +23,12 @@ async def served(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a started application; it is ready unless something is away."""
     app = create_app(settings)
     transport = httpx.ASGITransport(app)
-    async with app.router.lifespan_context(app):
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            await becomes(client, "ready", tries=20)
-            yield client
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
+        await becomes(client, "ready", tries=20)
+        yield client
 
 
 async def becomes(client: httpx.AsyncClient, status: str, tries: int = 200) -> bool:

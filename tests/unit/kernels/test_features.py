@@ -74,7 +74,7 @@ def test_a_price_that_never_moved() -> None:
 
 
 def test_log_ratio_equals_the_logarithm() -> None:
-    """Both branches agree with an extended-precision logarithm to 1e-15 absolute, and relatively."""
+    """Both branches agree with an extended-precision logarithm."""
     for step in (0.0, 1e-9, 9.9e-5, -9.9e-5, 1.01e-4, 0.1, -0.5):
         a, b = 61837.63 * (1 + step), 61837.63
         truth = float(np.log1p((np.longdouble(a) - np.longdouble(b)) / np.longdouble(b)))
@@ -105,7 +105,7 @@ class Symbol:
 
 
 def test_the_time_decayed_mean_of_the_toy() -> None:
-    """t = 0, 1, 1, 5, 60, 61 with values 1..6 and half-life 10 s, as pandas ewm(halflife, times)."""
+    """Values 1..6 at 0, 1, 1, 5, 60, 61 s, half-life 10 s, as pandas ewm(halflife, times)."""
     symbol = Symbol()
     symbol.tick(-1, 100.0)
     price, seen = 100.0, []
@@ -155,7 +155,7 @@ def test_order_flow_of_the_toy_and_no_trace_of_a_crossed_quote() -> None:
 
 
 def test_imbalance_by_the_tick_rule() -> None:
-    """px 10 10 11 11 10 10 12 with sizes 1 2 3 1 1 5 2: 0; a given side overrules the tick rule."""
+    """The toy of seven trades ends at 0; a given side overrules the tick rule."""
     symbol, sided = Symbol(), Symbol()
     seen = []
     for i, (p, q) in enumerate(
@@ -188,7 +188,7 @@ def test_time_of_day(hour: int, sine: float, cosine: float) -> None:
 
 
 def test_pairs_wait_for_the_reference() -> None:
-    """Without a time clock a return waits for the reference's row of the same end, or is dropped."""
+    """Where rows are bars a return waits for the reference's row of the same end."""
     own, other = Symbol(), Symbol()
     ends, returns, count = np.zeros(8, np.int64), np.zeros(8), np.zeros(1, np.int64)
     w = tuple(PLAN[layout.W_BETA])
@@ -216,7 +216,7 @@ PRICES = st.floats(1e-300, 1e300) | st.sampled_from([0.0, -37.63, 1.0, 1e9])
 @given(st.lists(st.tuples(PRICES, PRICES, PRICES), min_size=1, max_size=30))
 @example([(1.0, 5e-324, 1.0)] * 12)
 def test_finite_ticks_never_poison_a_state(rows: list[tuple[float, float, float]]) -> None:
-    """Whatever finite numbers come, tame ticks give the tame values again once they filled windows."""
+    """Whatever finite numbers came, tame ticks that fill the windows give tame values again."""
     symbol, fresh = Symbol(), Symbol()
     for i, (price, size, depth) in enumerate(rows):
         symbol.tick(i, price, size=size, bid=price, ask=price, bid_size=depth, ask_size=size)

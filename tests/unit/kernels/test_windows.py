@@ -47,7 +47,7 @@ def variances(values: Any, n: int) -> Array:
 def two_pass(values: Array, n: int) -> Array:
     """The truth: variance of each window around its own mean, relative to one of its values."""
     truth = [np.var(values[i - n + 1 : i + 1] - values[i]) for i in range(n - 1, len(values))]
-    return np.r_[np.full(n - 1, np.nan), truth]
+    return np.array([math.nan] * (n - 1) + truth)
 
 
 @pytest.mark.parametrize(

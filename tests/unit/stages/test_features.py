@@ -17,8 +17,8 @@ from numpy.testing import assert_array_equal
 
 from pipeline.stages.base import Block
 from pipeline.stages.features import FEATURES, Features, FeaturesSettings
-from schemas.blocks import Array, Rows, empty
 from schemas.arrivals import Arrivals
+from schemas.blocks import Array, Rows, empty
 
 REPO = Path(__file__).resolve().parents[3]
 SAMPLES = Path(os.environ.get("TICKSTREAM_SAMPLES", REPO / "../shared/data"))  # noqa: TID251 -- tests may be told where the samples are
@@ -45,7 +45,7 @@ def make_ticks(table: pd.DataFrame) -> Rows:
     rows["symbol"][:] = codes
     rows["ts"][:] = table["ts"]
     rows["offset"][:] = np.arange(len(table))
-    rows["flag"][:] = table["flag"] if "flag" in table else 0
+    rows["flag"][:] = table.get("flag", 0)
     for name in FLOATS:
         if name in table:
             rows[name][:] = table[name]
@@ -91,7 +91,7 @@ def make_bars(ticks: Rows, clock: int) -> tuple[Rows, Array, bool]:
         rows[name][:] = bars[name]
     rows["ts"][:] = bars["end"]
     rows["offset"][:] = bars["trigger"]
-    return rows, bars["trigger"].to_numpy(np.int64), clock <= 0
+    return rows, bars["trigger"].to_numpy(np.int64, copy=True), clock <= 0
 
 
 def make_block(table: pd.DataFrame, clock: int) -> Block:
@@ -106,7 +106,8 @@ def cut(block: Block, start: int, stop: int, *, last: bool) -> Block:
     mine = (block.at >= start) & ((block.at < stop) | last)
     ticks = block.rows["ticks"].take(np.arange(start, stop))
     rows = {"ticks": ticks, "bars": block.rows["bars"].take(mine)}
-    return Block(arrivals(stop - start), rows, (), block.at[mine] - start, block.after)
+    at = np.asarray(block.at)[mine] - start
+    return Block(arrivals(stop - start), rows, (), at, block.after)
 
 
 def run(table: pd.DataFrame, clock: int, **options: Any) -> pd.DataFrame:
@@ -180,9 +181,9 @@ SAMPLE_CLOCKS = [
 def test_bar_features_equal_the_golden_files(name: str, seconds: int, market: str) -> None:
     """Every bar feature of every sample has the n, first, last and sum of pandas and TA-Lib.
 
-    The golden betas join bars of equal ends whichever came first in the file. Rows that are bars carry
-    their close only when they arrive, so the reference's rows go first among those of one time here; see
-    test_beta_knows_only_what_has_arrived for the order of the file.
+    The golden betas join bars of equal ends whichever came first in the file. Rows that are bars
+    carry their close only when they arrive, so the reference's rows go first among those of one
+    time here; see test_beta_knows_only_what_has_arrived for the order of the file.
     """
     table = load(name)
     if seconds == 0:
@@ -210,7 +211,7 @@ def test_beta_knows_only_what_has_arrived() -> None:
 
 
 def test_beta_on_a_time_clock_needs_no_trigger_of_the_reference() -> None:
-    """At our trigger the reference's last price is its close, whether its own trigger came or not."""
+    """At our trigger the reference's last price is its close, though its trigger is to come."""
     g = np.random.default_rng(4)
     ours = pd.DataFrame({"ts": np.arange(80) * SECOND, "symbol": "A"})
     market = pd.DataFrame({"ts": np.arange(80) * SECOND + SECOND // 2, "symbol": "M"})
@@ -416,7 +417,7 @@ def test_quarantined_ticks_never_enter() -> None:
 
 
 def test_a_time_clock_samples_before_the_trigger() -> None:
-    """The tick that closes a time bar belongs to the next one; with ticks:1 it is sampled itself."""
+    """The tick that closes a time bar belongs to the next one; a bar of one tick shows it."""
     table = pd.DataFrame(
         {"ts": [0, SECOND // 2, SECOND], "symbol": "X", "price": [100.0, 101.0, 150.0]}
     )

@@ -1,0 +1,190 @@
+"""`python -m api` as a user runs it: start, subscribe, stop, and every refusal."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from pipeline.clock import monotonic
+from pipeline.errors import UnavailableError
+from pipeline.servers.valkey import ValkeyServer
+from pipeline.settings import Settings, child_environment
+from tests.integration.api.conftest import Feed, make_rows
+
+COMMAND = [sys.executable, "-m", "api"]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment that names the servers."""
+    assert settings.postgres is not None
+    assert settings.redis is not None
+    return child_environment(
+        {"TICKSTREAM_POSTGRES": settings.postgres, "TICKSTREAM_REDIS": settings.redis}
+    )
+
+
+@asynccontextmanager
+async def running(settings: Settings, *arguments: str) -> AsyncIterator[tuple[Any, str]]:
+    """A server process and its host:port; it is ended if the test did not."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "--port",
+        "0",
+        *arguments,
+        env=environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        line = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
+        assert line.startswith("api: serving http://127.0.0.1:"), line
+        yield process, line.split("//")[1].split("/")[0]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@asynccontextmanager
+async def subscribed(host: str, *symbols: str) -> AsyncIterator[ClientConnection]:
+    """A WebSocket with one subscription."""
+    names = f"(symbols: {json.dumps(symbols)})" if symbols else ""
+    query = f"subscription {{ signals{names} {{ symbol offset action pUp }} }}"
+    address = f"ws://{host}/graphql"
+    async with connect(address, subprotocols=["graphql-transport-ws"]) as websocket:  # type: ignore[list-item]  # a NewType of str
+        await websocket.send('{"type": "connection_init"}')
+        assert json.loads(await websocket.recv()) == {"type": "connection_ack"}
+        message = {"id": "1", "type": "subscribe", "payload": {"query": query}}
+        await websocket.send(json.dumps(message))
+        # Messages are taken in order: with the answer to this the subscription is there.
+        await websocket.send('{"type": "ping"}')
+        assert json.loads(await websocket.recv()) == {"type": "pong"}
+        yield websocket
+
+
+async def signal_of(websocket: ClientConnection) -> dict[str, Any]:
+    """The next signal."""
+    message = json.loads(await asyncio.wait_for(websocket.recv(), 10))
+    assert (message["type"], message["id"]) == ("next", "1"), message
+    found: dict[str, Any] = message["payload"]["data"]["signals"]
+    return found
+
+
+async def ready(host: str) -> None:
+    """Wait until the server has all it needs."""
+    async with httpx.AsyncClient(base_url=f"http://{host}") as client:
+        for _ in range(100):
+            if (await client.get("/readyz")).json()["status"] == "ready":
+                return
+            await asyncio.sleep(0.05)
+    pytest.fail("not ready")
+
+
+async def test_signals_are_pushed(
+    settings: Settings, feed: Feed, valkey_server: ValkeyServer
+) -> None:
+    """Subscribers get their signals as they are cached, also after Valkey was away."""
+    async with running(settings) as (process, host):
+        await ready(host)
+        async with subscribed(host, "A") as one, subscribed(host) as everything:
+            await asyncio.sleep(1.5)  # longer than a call to the cache may take
+            await feed.put({"signals": make_rows("signals", "B", 1)}, ["B"])
+            await feed.put({"signals": make_rows("signals", "A", 2, 10)}, ["A"])
+            wanted = {"symbol": "A", "offset": "11", "action": "SELL", "pUp": 11.5}
+            assert await signal_of(one) == wanted
+            assert [(await signal_of(everything))["symbol"] for _ in "BA"] == ["B", "A"]
+            valkey_server.kill()
+            await asyncio.to_thread(valkey_server.start)
+            again = asyncio.create_task(signal_of(one))
+            for offset in range(20, 400):
+                with suppress(UnavailableError):  # the first call meets a dead connection
+                    await feed.cache_only({"signals": make_rows("signals", "A", 1, offset)})
+                if again.done():
+                    break
+                await asyncio.sleep(0.05)
+            assert (await again)["symbol"] == "A"
+            process.send_signal(signal.SIGTERM)
+            begin = monotonic()
+            assert await asyncio.wait_for(process.wait(), 10) == 0
+            assert monotonic() - begin < 3
+            assert await process.stdout.read() == b""
+
+
+async def test_sigterm_ends_an_idle_server(settings: Settings) -> None:
+    """SIGTERM ends the process with code 0, within a second."""
+    async with running(settings) as (process, host):
+        await ready(host)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 2) == 0
+        assert await process.stderr.read() == b""
+
+
+async def test_a_browser_elsewhere_cannot_subscribe(settings: Settings) -> None:
+    """A page of another origin cannot open a WebSocket to this machine."""
+    async with running(settings) as (_, host), httpx.AsyncClient() as client:
+        headers = {
+            "connection": "upgrade",
+            "upgrade": "websocket",
+            "sec-websocket-version": "13",
+            "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "sec-websocket-protocol": "graphql-transport-ws",
+        }
+        for origin, status in (("http://evil.example", 403), ("http://localhost:3000", 101)):
+            async with client.stream(
+                "GET", f"http://{host}/graphql", headers={**headers, "origin": origin}
+            ) as answer:
+                assert answer.status_code == status
+
+
+def refusal(arguments: list[str], values: dict[str, str]) -> tuple[int, str]:
+    """Exit code and stderr of a start that must fail; stdout stays empty."""
+    clean = {k: v for k, v in child_environment(values).items() if v}
+    done = subprocess.run(
+        [*COMMAND, *arguments], env=clean, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values", "words"),
+    [
+        ([], {}, "the API needs TICKSTREAM_POSTGRES and TICKSTREAM_REDIS"),
+        (["--port", "99999"], {}, "setting api.port: "),
+        (["--port", "x"], {}, "setting api.port: "),
+        (["--set", "nonsense"], {}, "--set takes KEY=VALUE"),
+        (["--nonsense"], {}, "unrecognized arguments: --nonsense"),
+        (["--host", "0.0.0.0"], {"TICKSTREAM_REDIS": "redis://x"}, "no authentication yet"),  # noqa: S104 - must be refused
+        (["--host", "example.com"], {"TICKSTREAM_REDIS": "redis://x"}, "no authentication yet"),
+    ],
+)
+def test_misuse_is_one_line(arguments: list[str], values: dict[str, str], words: str) -> None:
+    """A wrong start ends with code 2 and one line that says what to do."""
+    if values:
+        values = {**values, "TICKSTREAM_POSTGRES": "postgresql://x"}
+    code, text = refusal(arguments, values)
+    assert code == 2
+    assert words in text
+    assert text.startswith("api: ")
+    assert text.count("\n") == 1
+
+
+def test_a_taken_port_is_named() -> None:
+    """A port that another process holds ends the start with code 1 and its number."""
+    values = {"TICKSTREAM_POSTGRES": "postgresql://x", "TICKSTREAM_REDIS": "redis://x"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, text = refusal(["--port", str(port)], values)
+    assert code == 1
+    assert text.startswith(f"api: port {port} on 127.0.0.1 cannot be had")
+    assert text.count("\n") == 1
