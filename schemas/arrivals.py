@@ -18,6 +18,7 @@ from schemas.times import NO_TIME, parse_time, to_ns
 NAN: Final = float("nan")
 NO_ID: Final = -1
 FLOATS: Final = ("price", "size", "bid", "ask", "bid_size", "ask_size", "open", "high", "low")
+FACTORS: Final = ("factor", "volume_factor")
 _SYMBOL: Final = re.compile(SYMBOL_PATTERN, re.ASCII)
 _SIDE_CODES: Final[Mapping[str | None, int]] = {None: -1, "buy": 0, "sell": 1}
 _FAULTS: Final = {reason: code for code, reason in enumerate(Reason)}
@@ -41,6 +42,9 @@ class TickStruct(msgspec.Struct):
     low: float | None = NAN
     id: int | str | None = None
     recv_ts: int | None = None
+    factor: float | None = NAN
+    volume_factor: float | None = NAN
+    was: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class Arrivals:
 
     Floats are NaN where a field is missing; `ts` and `known_at` are ns (NO_TIME when unreadable);
     `received` is the broker's time; `symbol` codes into `symbols`; `fault` is -1 or the code of the
-    reason that decoding found; `id` is NO_ID without one.
+    reason that decoding found; `id` is NO_ID without one; `was` codes into `symbols`, -1 mostly.
     """
 
     partition: int
@@ -101,6 +105,10 @@ def _symbol_codes(names: Iterable[str], index: dict[str, int]) -> Array:
     return np.array([index.setdefault(name, len(index)) for name in names], np.int32)
 
 
+def _former(names: Iterable[str | None], index: dict[str, int]) -> Array:
+    return np.array([-1 if not n else index.setdefault(n, len(index)) for n in names], np.int32)
+
+
 def _time_column(values: list[Any]) -> Array:
     try:
         return to_ns(np.array(values, np.int64))
@@ -114,7 +122,7 @@ def from_structs(
     """Columns of decoded ticks; only `fields` are looked at, the others are missing in all."""
     n = len(ticks)
     columns: dict[str, Array] = {}
-    for name in FLOATS:
+    for name in (*FLOATS, *FACTORS):
         if name in fields:
             columns[name] = np.array(list(map(attrgetter(name), ticks)), np.float64)
         else:
@@ -131,6 +139,9 @@ def from_structs(
         if "id" in fields
         else np.full(n, NO_ID, np.int64)
     )
+    columns["was"] = np.full(n, -1, np.int32)
+    if "was" in fields:
+        columns["was"] = _former([tick.was for tick in ticks], index)
     columns["recv_ts"] = (
         _time_column([0 if tick.recv_ts is None else tick.recv_ts for tick in ticks])
         if "recv_ts" in fields
@@ -187,7 +198,7 @@ def from_table(table: Any, index: dict[str, int]) -> dict[str, Array]:
     codes = coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
     columns["symbol"] = np.array(words, np.int32)[codes]
     columns["ts"] = _arrow_times(column("ts"))
-    for name in FLOATS:
+    for name in (*FLOATS, *FACTORS):
         if name in names or name == "price":
             values = _cast(column(name), pa.float64()).to_numpy(zero_copy_only=False)
             columns[name] = values
@@ -199,6 +210,9 @@ def from_table(table: Any, index: dict[str, int]) -> dict[str, Array]:
     else:
         columns["side"] = np.full(n, -1, np.int32)
     columns["id"] = _arrow_ids(column("id")) if "id" in names else np.full(n, NO_ID, np.int64)
+    columns["was"] = np.full(n, -1, np.int32)
+    if "was" in names:
+        columns["was"] = _former(_cast(column("was"), pa.utf8()).to_pylist(), index)
     received = _arrow_times(column("recv_ts")) if "recv_ts" in names else np.zeros(n, np.int64)
     columns["recv_ts"] = np.where(received == NO_TIME, 0, received)
     return columns
@@ -220,6 +234,7 @@ def arrivals(
     bad = _bad_symbols(symbols)
     if bad.any():
         fault[bad[columns["symbol"]]] = _FAULTS[Reason.BAD_SYMBOL]
+        fault[(columns["was"] >= 0) & bad[columns["was"]]] = _FAULTS[Reason.BAD_SYMBOL]
     fault[columns["side"] == -2] = _FAULTS[Reason.MALFORMED]  # noqa: PLR2004 -- neither buy nor sell
     recv_ts = columns.pop("recv_ts")
     fallback = columns["ts"] if received is None else received

@@ -51,6 +51,17 @@ def _floats(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
     return tuple(Column(name, "float64", unit, meaning) for name, unit, meaning in rows)
 
 
+# Which instrument in which units: state of another life is dropped, of another scale rescaled.
+_INSTRUMENT: Final = (
+    Column("session", "int32", "-", "number of the symbol's session, counted from its breaks"),
+    Column("life", "int32", "-", "number of the instrument that bears this symbol"),
+    *_floats(
+        ("scale", "-", "product of the corporate-action factors of prices so far"),
+        ("volume_scale", "-", "the same of sizes"),
+    ),
+    Column("stale", "int32", "-", "1 when the symbol had been silent for long by then"),
+)
+
 COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
     "ticks": (
         *_HEAD,
@@ -69,6 +80,7 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
             "id", "int64", "-", "trade id, or the 63-bit BLAKE2 hash of a textual one; -1 without"
         ),
         Column("flag", "label", "-", "verdict of the guard", FLAGS),
+        *_INSTRUMENT,
     ),
     "bars": (
         *_HEAD,
@@ -89,6 +101,7 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
             ("exec_ask", "price", "execution reference: best ask"),
         ),
         Column("exec_ts", "int64", "ns", "execution reference: event time; -1 when there is none"),
+        *_INSTRUMENT,
     ),
     "features": (
         *_HEAD,

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.arrivals import (
+    FACTORS,
     FLOATS,
     INT64,
     Arrivals,
@@ -30,7 +31,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 _KEYS: Final = tuple(
-    (name, f'"{name}"'.encode()) for name in (*FLOATS, "side", "id", "recv_ts") if name != "price"
+    (name, f'"{name}"'.encode()) for name in (*FLOATS, *FACTORS, "side", "id", "recv_ts", "was") if name != "price"
 )
 
 

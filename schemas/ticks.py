@@ -29,6 +29,26 @@ class Reason(StrEnum):
 
 REASONS: Final[tuple[Reason, ...]] = tuple(Reason)
 
+
+class Note(StrEnum):
+    """What the guard noticed about a tick that it took; append only, like the reasons."""
+
+    QUARANTINED = "quarantined"
+    LEVEL_SHIFT = "level_shift"
+    CROSSED = "crossed"
+    LOCKED = "locked"
+    SESSION_BREAK = "session_break"
+    NEW_INSTRUMENT = "new_instrument"
+    RESCALED = "rescaled"
+    RENAMED = "renamed"
+    ID_GAP = "id_gap"
+    STALE = "stale"
+
+
+NOTES: Final[tuple[Note, ...]] = tuple(Note)
+# Columns of the guard's counts: rejected by reason, then noticed, then accepted.
+COUNTED: Final[tuple[str, ...]] = (*REASONS, *NOTES, "accepted")
+
 DETAILS: Final[dict[Reason, str]] = {
     Reason.UNDECODABLE: "the bytes are neither JSON nor an Arrow IPC stream of ticks",
     Reason.MALFORMED: "a field is missing or has the wrong type",
@@ -80,6 +100,17 @@ class Tick(BaseModel):
     )
     recv_ts: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = Field(
         None, description="receive time at the recorder, an integer like ts"
+    )
+    factor: Finite | None = Field(
+        None,
+        description="corporate action that takes effect with this tick: earlier prices times factor "
+        "are comparable with it (0.5 for a 2:1 split); must be positive",
+    )
+    volume_factor: Finite | None = Field(
+        None, description="the same for earlier sizes (2 for a 2:1 split); must be positive"
+    )
+    was: Symbol | None = Field(
+        None, description="former symbol of this instrument: its state moves here with this tick"
     )
 
 

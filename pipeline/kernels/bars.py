@@ -9,21 +9,29 @@ TIME, TICKS, ROW = 0, 1, 2
 
 # Columns of the state of a symbol and of an output row.
 OPEN, HIGH, LOW, CLOSE, VOLUME, NOTIONAL, EXEC_PRICE, EXEC_BID, EXEC_ASK = range(9)
-FLOAT_STATE = 9
-VWAP = 9
-FLOAT_OUT = 10
-N, SIZED, BUCKET, LAST_TS, TRIGGER_TS, PENDING, EXEC_TS = range(7)
-INT_STATE = 7
+SCALE, VOLUME_SCALE, VWAP = 9, 10, 11
+FLOAT_STATE = 11
+FLOAT_OUT = 12
+N, SIZED, BUCKET, LAST_TS, TRIGGER_TS, PENDING, EXEC_TS, SESSION, LIFE = range(9)
+INT_STATE = 9
 OUT_AT, OUT_SYMBOL, OUT_TS, OUT_N, OUT_TRIGGER_TS, OUT_EXEC_TS = range(6)
-INT_OUT = 6
+OUT_SESSION, OUT_LIFE, OUT_STALE = 6, 7, 8
+INT_OUT = 9
 
 
 @kernel
 def _emit(
-    f: Array, k: Array, floats: Array, ints: Array, at: int, symbol: int, ts: int, trigger: int
+    f: Array,
+    k: Array,
+    floats: Array,
+    ints: Array,
+    at: int,
+    symbol: int,
+    ts: int,
+    trigger: int,
+    stale: int,
 ) -> None:
-    floats[:6] = f[:6]
-    floats[EXEC_PRICE : EXEC_ASK + 1] = f[EXEC_PRICE : EXEC_ASK + 1]
+    floats[:FLOAT_STATE] = f[:FLOAT_STATE]
     if k[SIZED] == 0:
         floats[VOLUME] = np.nan
         floats[NOTIONAL] = np.nan
@@ -34,6 +42,9 @@ def _emit(
     ints[OUT_N] = k[N]
     ints[OUT_TRIGGER_TS] = trigger
     ints[OUT_EXEC_TS] = k[EXEC_TS]
+    ints[OUT_SESSION] = k[SESSION]
+    ints[OUT_LIFE] = k[LIFE]
+    ints[OUT_STALE] = stale
     k[N] = 0
     k[TRIGGER_TS] = trigger
     k[PENDING] = 1
@@ -64,12 +75,34 @@ def _enter(f: Array, k: Array, price: float, size: float, bucket: int) -> None:
 
 
 @kernel
+def _turn(f: Array, k: Array, life: int, scale: float, volume_scale: float) -> None:
+    """Drop an open bar of another instrument; bring one of other units into these."""
+    if life != k[LIFE]:
+        k[LIFE] = life
+        k[N] = 0
+        k[PENDING] = 0
+    elif k[N] > 0 and (scale != f[SCALE] or volume_scale != f[VOLUME_SCALE]):
+        prices = scale / f[SCALE]
+        sizes = volume_scale / f[VOLUME_SCALE]
+        f[OPEN] *= prices
+        f[HIGH] *= prices
+        f[LOW] *= prices
+        f[CLOSE] *= prices
+        f[VOLUME] *= sizes
+        f[NOTIONAL] *= prices * sizes
+        f[EXEC_PRICE] *= prices
+        f[EXEC_BID] *= prices
+        f[EXEC_ASK] *= prices
+    f[SCALE] = scale
+    f[VOLUME_SCALE] = volume_scale
+
+
+@kernel
 def bars(
     clock: int,
     width: int,
     latency: int,
-    symbol: Array,
-    flag: Array,
+    marks: tuple[Array, ...],
     ts: Array,
     numbers: tuple[Array, ...],
     float_state: Array,
@@ -80,11 +113,13 @@ def bars(
     """Step ticks of shape (n,) in arrival order; returns how many rows of the outputs are filled.
 
     `clock` TIME closes [kW, (k+1)W) at the symbol's first tick at or after its end, W = `width`
-    ns; TICKS closes with each `width`-th tick; ROW takes each tick as a bar. `numbers` are price,
-    size, bid, ask, open, high, low. The execution reference is the first tick after the previous
+    ns; TICKS closes with each `width`-th tick; ROW takes each tick as a bar. `marks` are
+    symbol, flag, session, life, stale; `numbers` are price, size, bid, ask, open, high, low, scale,
+    volume_scale. The execution reference is the first tick after the previous
     trigger, by arrival, at or after its time plus `latency` ns; with ROW, the open of this row.
     """
-    price, size, bid, ask, open_, high, low = numbers
+    symbol, flag, session, life, stale = marks
+    price, size, bid, ask, open_, high, low, scale, volume_scale = numbers
     rows = 0
     for i in range(symbol.shape[0]):
         if flag[i] != 0:
@@ -93,6 +128,8 @@ def bars(
         f = float_state[s]
         k = int_state[s]
         if clock == ROW:
+            _turn(f, k, life[i], scale[i], volume_scale[i])
+            k[SESSION] = session[i]
             if k[PENDING] == 1:
                 f[EXEC_PRICE] = price[i] if np.isnan(open_[i]) else open_[i]
                 k[EXEC_TS] = ts[i]
@@ -100,25 +137,32 @@ def bars(
             f[OPEN] = price[i] if np.isnan(open_[i]) else open_[i]
             f[HIGH] = price[i] if np.isnan(high[i]) else high[i]
             f[LOW] = price[i] if np.isnan(low[i]) else low[i]
-            _emit(f, k, floats[rows], ints[rows], i, s, ts[i], ts[i])
+            _emit(f, k, floats[rows], ints[rows], i, s, ts[i], ts[i], 0)
             rows += 1
             continue
         if k[PENDING] == 1 and ts[i] >= k[TRIGGER_TS] + latency:
-            f[EXEC_PRICE] = price[i]
-            f[EXEC_BID] = bid[i]
-            f[EXEC_ASK] = ask[i]
+            # In the units of the bar that this reference is for.
+            units = f[SCALE] / scale[i]
+            f[EXEC_PRICE] = price[i] * units
+            f[EXEC_BID] = bid[i] * units
+            f[EXEC_ASK] = ask[i] * units
             k[EXEC_TS] = ts[i]
             k[PENDING] = 0
         if clock == TIME:
             bucket = ts[i] // width
             if k[N] > 0 and bucket > k[BUCKET]:
-                _emit(f, k, floats[rows], ints[rows], i, s, (k[BUCKET] + 1) * width, ts[i])
+                end = (k[BUCKET] + 1) * width
+                _emit(f, k, floats[rows], ints[rows], i, s, end, ts[i], stale[i])
                 rows += 1
+            _turn(f, k, life[i], scale[i], volume_scale[i])
+            k[SESSION] = session[i]
             _enter(f, k, price[i], size[i], bucket)
         else:
+            _turn(f, k, life[i], scale[i], volume_scale[i])
+            k[SESSION] = session[i]
             _enter(f, k, price[i], size[i], 0)
             if k[N] >= width:
-                _emit(f, k, floats[rows], ints[rows], i, s, ts[i], ts[i])
+                _emit(f, k, floats[rows], ints[rows], i, s, ts[i], ts[i], 0)
                 rows += 1
         k[LAST_TS] = ts[i]
     return rows
@@ -140,6 +184,6 @@ def close_all(
         k = int_state[s]
         if k[N] > 0:
             ts = (k[BUCKET] + 1) * width if clock == TIME else k[LAST_TS]
-            _emit(float_state[s], k, floats[rows], ints[rows], at, s, ts, k[LAST_TS])
+            _emit(float_state[s], k, floats[rows], ints[rows], at, s, ts, k[LAST_TS], 0)
             rows += 1
     return rows

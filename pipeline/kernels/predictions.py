@@ -14,9 +14,14 @@ def predictions(
     horizon: int,
     momentum_scale: float,
     symbol: Array,
+    life: Array,
+    scale: Array,
+    stale: Array,
     close: Array,
     ret_20: Array,
     ewma_vol: Array,
+    life_state: Array,
+    scale_state: Array,
     close_ring: Array,
     bar_count: Array,
     rises: Array,
@@ -28,10 +33,18 @@ def predictions(
     A label of horizon h exists h bars later only: the ring (s, h) holds the closes that wait for
     theirs. base_rate is (rises + 1) / (labels + 2), an unchanged close teaches nothing. momentum is
     the logistic of `momentum_scale` times the return over 20 bars in units of its own volatility.
-    Engines that are ready share the weight evenly.
+    Engines that are ready share the weight evenly. A stale bar learns, but predicts nothing.
     """
     for i in range(symbol.shape[0]):
         s = symbol[i]
+        if life[i] != life_state[s]:
+            life_state[s] = life[i]
+            bar_count[s] = 0
+            rises[s] = 0
+            labels[s] = 0
+        elif scale[i] != scale_state[s] and scale_state[s] != 0.0:
+            close_ring[s] *= scale[i] / scale_state[s]
+        scale_state[s] = scale[i]
         n = bar_count[s]
         place = n % horizon
         if n >= horizon and close[i] != close_ring[s, place]:
@@ -42,10 +55,10 @@ def predictions(
         bar_count[s] = n + 1
 
         momentum = np.nan
-        if ewma_vol[i] > 0.0 and not np.isnan(ret_20[i]):
+        if stale[i] == 0 and ewma_vol[i] > 0.0 and not np.isnan(ret_20[i]):
             score = ret_20[i] / (ewma_vol[i] * np.sqrt(20.0))
             momentum = 1.0 / (1.0 + np.exp(-momentum_scale * score))
-        base_rate = (rises[s] + 1.0) / (labels[s] + 2.0) if labels[s] > 0 else np.nan
+        base_rate = (rises[s] + 1.0) / (labels[s] + 2.0) if labels[s] > 0 and stale[i] == 0 else np.nan
         has_momentum = not np.isnan(momentum)
         has_base_rate = not np.isnan(base_rate)
         ready = int(has_momentum) + int(has_base_rate)

@@ -43,8 +43,12 @@ def quantile(values: Array, n: int, q: float) -> float:
 def regimes(
     trend_above: float,
     symbol: Array,
+    life: Array,
+    scale: Array,
     close: Array,
     ewma_vol: Array,
+    life_state: Array,
+    scale_state: Array,
     vol_sorted: Array,
     vol_ring: Array,
     vol_count: Array,
@@ -63,6 +67,13 @@ def regimes(
     places = close_ring.shape[1]
     for i in range(symbol.shape[0]):
         s = symbol[i]
+        if life[i] != life_state[s]:
+            life_state[s] = life[i]
+            vol_count[s] = 0
+            close_count[s] = 0
+        elif scale[i] != scale_state[s] and scale_state[s] != 0.0:
+            close_ring[s] *= scale[i] / scale_state[s]
+        scale_state[s] = scale[i]
         labels[i, VOL] = -1
         labels[i, TREND] = -1
         n = vol_count[s]

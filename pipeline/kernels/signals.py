@@ -16,8 +16,10 @@ MEAN_ABSOLUTE = 0.7978845608028654
 def signals(
     cost_bp: float,
     symbol: Array,
+    life: Array,
     p_up: Array,
     sigma: Array,
+    life_state: Array,
     last_action: Array,
     action: Array,
     out: Array,
@@ -30,6 +32,10 @@ def signals(
     """
     found = 0
     for i in range(symbol.shape[0]):
+        s = symbol[i]
+        if life[i] != life_state[s]:
+            life_state[s] = life[i]
+            last_action[s] = -1
         if np.isnan(p_up[i]) or np.isnan(sigma[i]):
             continue
         lean = 2.0 * p_up[i] - 1.0
@@ -37,7 +43,6 @@ def signals(
         what = HOLD
         if edge > 0.0:
             what = BUY if lean > 0.0 else SELL
-        s = symbol[i]
         if last_action[s] != what:
             last_action[s] = what
             action[found] = what

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pipeline.kernels.jit import kernel
+from pipeline.kernels.jit import inline, kernel
 from schemas.blocks import Array
-from schemas.ticks import REASONS, Reason
+from schemas.ticks import COUNTED, NOTES, REASONS, Note, Reason
 from schemas.times import DAY, EARLIEST
 
 ID_WINDOW = 256  # trade ids remembered per symbol
@@ -19,8 +19,44 @@ LATE = REASONS.index(Reason.LATE)
 TOO_MANY = REASONS.index(Reason.TOO_MANY_SYMBOLS)
 ACCEPTED = -1
 
+_FIRST_NOTE = len(REASONS)
+QUARANTINED = _FIRST_NOTE + NOTES.index(Note.QUARANTINED)
+LEVEL_SHIFT = _FIRST_NOTE + NOTES.index(Note.LEVEL_SHIFT)
+CROSSED = _FIRST_NOTE + NOTES.index(Note.CROSSED)
+LOCKED = _FIRST_NOTE + NOTES.index(Note.LOCKED)
+SESSION_BREAK = _FIRST_NOTE + NOTES.index(Note.SESSION_BREAK)
+NEW_INSTRUMENT = _FIRST_NOTE + NOTES.index(Note.NEW_INSTRUMENT)
+RESCALED = _FIRST_NOTE + NOTES.index(Note.RESCALED)
+ID_GAP = _FIRST_NOTE + NOTES.index(Note.ID_GAP)
+STALE = _FIRST_NOTE + NOTES.index(Note.STALE)
+ALL_ACCEPTED = len(COUNTED) - 1
 
-@kernel
+# State of a symbol.
+PRICE, MEAN_MOVE, SUSPECT, SCALE, VOLUME_SCALE, MEDIAN_GAP = range(6)
+FLOAT_STATE = 6
+TICKS_SEEN, LAST_TS, MOVES, SESSION, LIFE, ID_COUNT, ID_MAX, ID_LAST = range(8)
+INT_STATE = 8
+
+# Settings.
+PLAIN, SESSION_GAP, LIFE_GAP, STALE_FLOOR, WARM_UP, GAPS = range(6)
+INT_SETTINGS = 6
+SPIKE, SPIKE_FLOOR, LIFE_JUMP = range(3)
+FLOAT_SETTINGS = 3
+
+_SMOOTHING = 0.05  # of the mean absolute move; one move counts ten means at most
+_CLIP = 10.0
+_MEDIAN_STEP = 1.02
+_SHORTEST_GAP = 1e3  # ns
+_STALE_AFTER = 10.0  # medians
+
+# Marks of an accepted tick.
+OUT_FLAG, OUT_SESSION, OUT_LIFE, OUT_STALE = range(4)
+INT_OUT = 4
+OUT_SCALE, OUT_VOLUME_SCALE = range(2)
+FLOAT_OUT = 2
+
+
+@inline
 def _seen(ids: Array, count: int, key: int) -> bool:
     for i in range(min(count, ids.shape[0])):
         if ids[i] == key:
@@ -28,31 +64,135 @@ def _seen(ids: Array, count: int, key: int) -> bool:
     return False
 
 
+@inline
+def _unfit(numbers: tuple[Array, ...], i: int, negative: bool) -> int:
+    """The reason in the numbers of a tick, or ACCEPTED; NaN means missing, except for the price."""
+    price, size, bid, ask, bid_size, ask_size, open_, high, low, factor, volume_factor = numbers
+    if (
+        not np.isfinite(price[i])
+        or np.isinf(size[i])
+        or np.isinf(bid[i])
+        or np.isinf(ask[i])
+        or np.isinf(bid_size[i])
+        or np.isinf(ask_size[i])
+        or np.isinf(open_[i])
+        or np.isinf(high[i])
+        or np.isinf(low[i])
+        or np.isinf(factor[i])
+        or np.isinf(volume_factor[i])
+    ):
+        return NON_FINITE
+    if factor[i] <= 0.0 or volume_factor[i] <= 0.0:
+        return NON_POSITIVE
+    if not negative and (
+        price[i] <= 0.0
+        or bid[i] <= 0.0
+        or ask[i] <= 0.0
+        or open_[i] <= 0.0
+        or high[i] <= 0.0
+        or low[i] <= 0.0
+    ):
+        return NON_POSITIVE
+    if size[i] < 0.0 or bid_size[i] < 0.0 or ask_size[i] < 0.0:
+        return NEGATIVE_SIZE
+    return ACCEPTED
+
+
+@inline
+def _identify(k: Array, ids: Array, key: int, consecutive: bool, counts: Array) -> None:
+    """Remember a trade id; with consecutive ids, count the ones that are missing before it."""
+    if consecutive and k[ID_COUNT] > 0 and key > k[ID_LAST] + 1:
+        counts[ID_GAP] += key - k[ID_LAST] - 1
+    ids[k[ID_COUNT] % ID_WINDOW] = key
+    k[ID_COUNT] += 1
+    k[ID_MAX] = max(k[ID_MAX], key)
+    k[ID_LAST] = key
+
+
+@inline
+def _live(
+    f: Array, k: Array, price: float, gap: int, ints: Array, floats: Array, counts: Array
+) -> bool:
+    """Sessions, lives and the quarantine of one tick; whether it enters the kernels."""
+    stale = 0
+    if k[TICKS_SEEN] > 0:
+        move = np.nan
+        if price > 0.0 and f[PRICE] > 0.0:
+            move = abs(np.log(price / f[PRICE]))
+        if gap >= ints[SESSION_GAP]:
+            k[SESSION] += 1
+            counts[SESSION_BREAK] += 1
+        if k[TICKS_SEEN] > _STALE_AFTER and gap > max(
+            float(ints[STALE_FLOOR]), _STALE_AFTER * f[MEDIAN_GAP]
+        ):
+            stale = 1
+            counts[STALE] += 1
+        if gap >= ints[LIFE_GAP] and move > floats[LIFE_JUMP] * f[MEAN_MOVE]:
+            # The ticker came back as something else: nothing learnt before speaks of it.
+            k[LIFE] += 1
+            counts[NEW_INSTRUMENT] += 1
+            k[MOVES] = 0
+            k[TICKS_SEEN] = 0
+            f[MEAN_MOVE] = 0.0
+            f[SUSPECT] = np.nan
+            stale = 0
+        elif move > 0.0:
+            limit = max(floats[SPIKE] * f[MEAN_MOVE], floats[SPIKE_FLOOR])
+            if k[MOVES] >= ints[WARM_UP] and move > limit:
+                known = not np.isnan(f[SUSPECT])
+                if not (known and abs(np.log(price / f[SUSPECT])) <= limit):
+                    f[SUSPECT] = price
+                    counts[QUARANTINED] += 1
+                    return False
+                counts[LEVEL_SHIFT] += 1
+            if k[MOVES] == 0:
+                f[MEAN_MOVE] = move
+            else:
+                f[MEAN_MOVE] += _SMOOTHING * (min(move, _CLIP * f[MEAN_MOVE]) - f[MEAN_MOVE])
+            k[MOVES] += 1
+        f[SUSPECT] = np.nan
+        if k[TICKS_SEEN] == 1:
+            f[MEDIAN_GAP] = max(float(gap), _SHORTEST_GAP)
+        elif float(gap) > f[MEDIAN_GAP]:
+            f[MEDIAN_GAP] *= _MEDIAN_STEP
+        else:
+            f[MEDIAN_GAP] = max(f[MEDIAN_GAP] / _MEDIAN_STEP, _SHORTEST_GAP)
+    k[TICKS_SEEN] += 1
+    ints[-1] = stale
+    return True
+
+
 @kernel
 def judge(
-    plain: bool,
+    ints: Array,
+    floats: Array,
     symbol: Array,
+    negative: Array,
     fault: Array,
     ts: Array,
     known_at: Array,
     received: Array,
     id_key: Array,
     numbers: tuple[Array, ...],
-    last_ts: Array,
+    float_state: Array,
+    int_state: Array,
     ids: Array,
-    id_count: Array,
-    id_max: Array,
     counts: Array,
     verdict: Array,
+    int_out: Array,
+    float_out: Array,
 ) -> None:
     """Judge ticks of shape (n,) one after another; `verdict` gets ACCEPTED or a reason code.
 
-    `symbol` holds state rows, -1 for a bad symbol and -2 for one too many. `numbers` are price,
-    size, bid, ask, bid_size, ask_size, open, high, low; NaN means missing, but for the price.
-    State: `last_ts` (s,) ns, `ids` (s, ID_WINDOW) ring, `id_count` and `id_max` (s,), `counts`
-    (s, reasons + 1) absolute, the last column counts the accepted.
+    `ints` (INT_SETTINGS + 1,) and `floats` (FLOAT_SETTINGS,) are settings, times in ns; the last of
+    `ints` is scratch. `symbol` holds state rows, -1 for a bad symbol and -2 for one too many;
+    `negative` (s,) tells whose prices may be so. `numbers` are price, size, bid, ask, bid_size,
+    ask_size, open, high, low, factor, volume_factor; NaN means missing, but for the price. State by
+    symbol: `float_state` (s, FLOAT_STATE), `int_state` (s, INT_STATE), `ids` (s, ID_WINDOW) ring,
+    `counts` (s, COUNTED) absolute. `int_out` and `float_out` get the marks of accepted ticks.
     """
-    price, size, bid, ask, bid_size, ask_size, open_, high, low = numbers
+    plain = ints[PLAIN] != 0
+    price, _, bid, ask, _, _, _, _, _, factor, volume_factor = numbers
     for i in range(symbol.shape[0]):
         s = symbol[i]
         reason = ACCEPTED
@@ -67,42 +207,49 @@ def judge(
             or known_at[i] - DAY > received[i]
         ):
             reason = BAD_TIME
-        elif (
-            not np.isfinite(price[i])
-            or np.isinf(size[i])
-            or np.isinf(bid[i])
-            or np.isinf(ask[i])
-            or np.isinf(bid_size[i])
-            or np.isinf(ask_size[i])
-            or np.isinf(open_[i])
-            or np.isinf(high[i])
-            or np.isinf(low[i])
-        ):
-            reason = NON_FINITE
-        elif (
-            price[i] <= 0.0
-            or bid[i] <= 0.0
-            or ask[i] <= 0.0
-            or open_[i] <= 0.0
-            or high[i] <= 0.0
-            or low[i] <= 0.0
-        ):
-            reason = NON_POSITIVE
-        elif size[i] < 0.0 or bid_size[i] < 0.0 or ask_size[i] < 0.0:
-            reason = NEGATIVE_SIZE
-        elif not plain:
+        else:
+            reason = _unfit(numbers, i, negative[s] != 0)
+        if s >= 0 and reason == ACCEPTED and not plain:
             key = id_key[i]
+            k = int_state[s]
             # An id above all seen ones is new: only the others need the ring.
-            if key != -1 and key <= id_max[s] and _seen(ids[s], id_count[s], key):
+            if key != -1 and key <= k[ID_MAX] and _seen(ids[s], k[ID_COUNT], key):
                 reason = DUPLICATE
-            elif ts[i] < last_ts[s]:
+            elif k[TICKS_SEEN] > 0 and ts[i] < k[LAST_TS]:
                 reason = LATE
-            elif key != -1:
-                ids[s, id_count[s] % ID_WINDOW] = key
-                id_count[s] += 1
-                id_max[s] = max(id_max[s], key)
         verdict[i] = reason
-        if s >= 0:
-            counts[s, reason if reason >= 0 else counts.shape[1] - 1] += 1
-            if reason == ACCEPTED:
-                last_ts[s] = ts[i]
+        if s < 0:
+            continue
+        if reason != ACCEPTED:
+            counts[s, reason] += 1
+            continue
+        counts[s, ALL_ACCEPTED] += 1
+        f = float_state[s]
+        k = int_state[s]
+        if id_key[i] != -1:
+            _identify(k, ids[s], id_key[i], ints[GAPS] != 0, counts[s])
+        if ask[i] < bid[i]:
+            counts[s, CROSSED] += 1
+        elif ask[i] == bid[i]:
+            counts[s, LOCKED] += 1
+        if factor[i] > 0.0 or volume_factor[i] > 0.0:
+            counts[s, RESCALED] += 1
+            if factor[i] > 0.0:
+                f[SCALE] *= factor[i]
+                f[PRICE] *= factor[i]
+                f[SUSPECT] *= factor[i]
+            if volume_factor[i] > 0.0:
+                f[VOLUME_SCALE] *= volume_factor[i]
+        ints[-1] = 0
+        enters = True
+        if not plain:
+            enters = _live(f, k, price[i], ts[i] - k[LAST_TS], ints, floats, counts[s])
+        if enters:
+            f[PRICE] = price[i]
+            k[LAST_TS] = ts[i]
+        int_out[i, OUT_FLAG] = 0 if enters else 1
+        int_out[i, OUT_SESSION] = k[SESSION]
+        int_out[i, OUT_LIFE] = k[LIFE]
+        int_out[i, OUT_STALE] = ints[-1]
+        float_out[i, OUT_SCALE] = f[SCALE]
+        float_out[i, OUT_VOLUME_SCALE] = f[VOLUME_SCALE]

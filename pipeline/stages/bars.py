@@ -13,7 +13,34 @@ from schemas.blocks import Array, Rows, empty
 
 _UNITS: Final = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _CLOCK: Final = re.compile(r"time:(\d+)(ns|us|ms|s|m|h)|ticks:(\d+)|row")
-_NUMBERS: Final = ("price", "size", "bid", "ask", "open", "high", "low")
+_MARKS: Final = ("symbol", "flag", "session", "life", "stale")
+_NUMBERS: Final = (
+    "price", "size", "bid", "ask", "open", "high", "low", "scale", "volume_scale"
+)  # fmt: skip
+_FLOATS: Final = {
+    "open": kernels.OPEN,
+    "high": kernels.HIGH,
+    "low": kernels.LOW,
+    "close": kernels.CLOSE,
+    "volume": kernels.VOLUME,
+    "notional": kernels.NOTIONAL,
+    "vwap": kernels.VWAP,
+    "exec_price": kernels.EXEC_PRICE,
+    "exec_bid": kernels.EXEC_BID,
+    "exec_ask": kernels.EXEC_ASK,
+    "scale": kernels.SCALE,
+    "volume_scale": kernels.VOLUME_SCALE,
+}
+_INTS: Final = {
+    "symbol": kernels.OUT_SYMBOL,
+    "ts": kernels.OUT_TS,
+    "n": kernels.OUT_N,
+    "trigger_ts": kernels.OUT_TRIGGER_TS,
+    "exec_ts": kernels.OUT_EXEC_TS,
+    "session": kernels.OUT_SESSION,
+    "life": kernels.OUT_LIFE,
+    "stale": kernels.OUT_STALE,
+}
 
 
 def parse_clock(text: str) -> tuple[int, int]:
@@ -74,8 +101,7 @@ class Bars(Stage):
             self._clock,
             self._width,
             self._latency,
-            ticks["symbol"],
-            ticks["flag"],
+            tuple(ticks[name] for name in _MARKS),
             ticks["ts"],
             tuple(ticks[name] for name in _NUMBERS),
             self._floats,
@@ -105,13 +131,9 @@ class Bars(Stage):
         columns["offset"][closed:] = block.end_offset
         columns["index"][closed:] = np.arange(n - closed)
         columns["known_at"][closed:] = ints[closed:, kernels.OUT_TRIGGER_TS]
-        columns["symbol"][:] = ints[:, kernels.OUT_SYMBOL]
-        columns["ts"][:] = ints[:, kernels.OUT_TS]
-        columns["n"][:] = ints[:, kernels.OUT_N]
-        columns["trigger_ts"][:] = ints[:, kernels.OUT_TRIGGER_TS]
-        columns["exec_ts"][:] = ints[:, kernels.OUT_EXEC_TS]
-        names = ("open", "high", "low", "close", "volume", "notional")
-        for place, name in enumerate((*names, "exec_price", "exec_bid", "exec_ask", "vwap")):
+        for name, place in _INTS.items():
+            columns[name][:] = ints[:, place]
+        for name, place in _FLOATS.items():
             columns[name][:] = floats[:, place]
         return rows
 
@@ -119,7 +141,20 @@ class Bars(Stage):
         have = len(self._floats)
         self._floats = grown(self._floats, n, np.nan)
         self._ints = grown(self._ints, n, 0)
-        self._ints[have:, kernels.EXEC_TS] = -1
+        self._fresh(slice(have, None))
+
+    def _fresh(self, rows: slice) -> None:
+        self._floats[rows] = np.nan
+        self._floats[rows, kernels.SCALE : kernels.VOLUME_SCALE + 1] = 1.0
+        self._ints[rows] = 0
+        self._ints[rows, kernels.EXEC_TS] = -1
+
+    def rename(self, old: int, new: int) -> None:
+        """Move the state of one symbol to another."""
+        self._grow(max(old, new) + 1)
+        for array in (self._floats, self._ints):
+            array[new] = array[old]
+        self._fresh(slice(old, old + 1))
 
     def snapshot(self) -> State:
         """Open bars and pending references, copied."""

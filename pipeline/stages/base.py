@@ -1,6 +1,6 @@
 """What a stage is: a pure step over blocks with a state that can be copied and restored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
@@ -55,6 +55,10 @@ class Stage(Protocol):
         """Continue from a snapshot, bit for bit."""
         ...
 
+    def rename(self, old: int, new: int) -> None:
+        """Move the state of one symbol to another; the old one starts anew."""
+        ...
+
 
 def grown(array: Array, n: int, fill: float) -> Array:
     """The array with at least n rows (the first axis doubles), new rows filled."""
@@ -64,6 +68,28 @@ def grown(array: Array, n: int, fill: float) -> Array:
     bigger = np.full((max(n, 2 * have, 8), *array.shape[1:]), fill, array.dtype)
     bigger[:have] = array
     return bigger
+
+
+def moved(arrays: MutableMapping[str, Array], old: int, new: int, fill: float = 0) -> None:
+    """Move row `old` of every array to row `new`, growing them if need be."""
+    for name, array in arrays.items():
+        big = grown(array, max(old, new) + 1, fill)
+        big[new] = big[old]
+        big[old] = fill
+        arrays[name] = big
+
+
+def joined(blocks: Sequence[Block], arrivals: Arrivals) -> Block:
+    """The blocks of parts of a run as the block of the run."""
+    rows = {}
+    for stage, first in blocks[-1].rows.items():
+        parts = [block.rows[stage].columns for block in blocks]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in first.columns}
+        rows[stage] = Rows(stage, columns, first.symbols)
+    starts = np.cumsum([0, *(len(block.rows["ticks"]) for block in blocks)])
+    at = np.concatenate([block.at + start for block, start in zip(blocks, starts, strict=False)])
+    rejects = [reject for block in blocks for reject in block.rejects]
+    return replace(blocks[-1], arrivals=arrivals, rows=rows, rejects=rejects, at=at)
 
 
 def head(rows: Rows, stage: str, n: int) -> Rows:

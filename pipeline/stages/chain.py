@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import StateError
 from pipeline.stages.bars import Bars, BarsSettings
-from pipeline.stages.base import Block, Stage, State
+from pipeline.stages.base import Block, Stage, State, joined
 from pipeline.stages.features import Features, FeaturesSettings
 from pipeline.stages.predictions import Predictions, PredictionsSettings
 from pipeline.stages.regimes import Regimes, RegimesSettings
@@ -69,10 +69,27 @@ class Chain:
 
         An `end_offset` closes what is open, as a file ends.
         """
-        block = Block(came, rejects=unread, end_offset=end_offset)
+        moves = np.flatnonzero(came["was"] >= 0).tolist()
+        if not moves:
+            return self._run(Block(came, rejects=unread, end_offset=end_offset))
+        # An instrument changes its symbol between two ticks: so does its state in every stage.
+        blocks = [self._run(Block(came.slice(0, moves[0]), rejects=unread))]
+        for start, stop in zip(moves, [*moves[1:], len(came)], strict=True):
+            self._rename(came, start)
+            blocks.append(self._run(Block(came.slice(start, stop))))
+        return joined(blocks, came)
+
+    def _run(self, block: Block) -> Block:
         for stage in self._stages:
             block = stage.step(block)
         return block
+
+    def _rename(self, came: Arrivals, at: int) -> None:
+        old, new = (came.symbols[came[name][at]] for name in ("was", "symbol"))
+        codes = self.ticks.codes_for_rename(old, new)
+        if codes is not None:
+            for stage in self._stages:
+                stage.rename(*codes)
 
     def finish(self, end_offset: int) -> Block:
         """The rows that the end of a file makes; `end_offset` is one past its last tick's."""

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import predictions as kernels
-from pipeline.stages.base import Block, Stage, State, grown, head
+from pipeline.stages.base import Block, Stage, State, grown, head, moved
 from schemas.blocks import Array
 
 _COLUMNS = {
@@ -36,6 +36,8 @@ class Predictions(Stage):
     def __init__(self, settings: PredictionsSettings) -> None:
         self._settings = settings
         self._arrays: dict[str, Array] = {
+            "life": np.empty(0, np.int64),
+            "scale": np.empty(0),
             "close_ring": np.empty((0, settings.horizon)),
             "bar_count": np.empty(0, np.int64),
             "rises": np.empty(0, np.int64),
@@ -55,9 +57,14 @@ class Predictions(Stage):
             self._settings.horizon,
             self._settings.momentum_scale,
             bars["symbol"],
+            bars["life"],
+            bars["scale"],
+            bars["stale"],
             bars["close"],
             features["bar_ret_20"],
             features["bar_ewma_vol"],
+            arrays["life"],
+            arrays["scale"],
             arrays["close_ring"],
             arrays["bar_count"],
             arrays["rises"],
@@ -78,3 +85,7 @@ class Predictions(Stage):
     def restore(self, state: State) -> None:
         """Continue from a snapshot."""
         self._arrays = {name: state[name].copy() for name in self._arrays}
+
+    def rename(self, old: int, new: int) -> None:
+        """Move the state of one symbol to another."""
+        moved(self._arrays, old, new)

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import regimes as kernels
-from pipeline.stages.base import Block, Stage, State, grown, head
+from pipeline.stages.base import Block, Stage, State, grown, head, moved
 from schemas.blocks import Array
 
 
@@ -28,6 +28,8 @@ class Regimes(Stage):
     def __init__(self, settings: RegimesSettings) -> None:
         self._settings = settings
         self._arrays: dict[str, Array] = {
+            "life": np.empty(0, np.int64),
+            "scale": np.empty(0),
             "vol_sorted": np.empty((0, settings.vol_window)),
             "vol_ring": np.empty((0, settings.vol_window)),
             "vol_count": np.empty(0, np.int64),
@@ -47,8 +49,12 @@ class Regimes(Stage):
         kernels.regimes(
             self._settings.trend_above,
             bars["symbol"],
+            bars["life"],
+            bars["scale"],
             bars["close"],
             block.rows["features"]["bar_ewma_vol"],
+            arrays["life"],
+            arrays["scale"],
             arrays["vol_sorted"],
             arrays["vol_ring"],
             arrays["vol_count"],
@@ -72,3 +78,7 @@ class Regimes(Stage):
     def restore(self, state: State) -> None:
         """Continue from a snapshot."""
         self._arrays = {name: state[name].copy() for name in self._arrays}
+
+    def rename(self, old: int, new: int) -> None:
+        """Move the state of one symbol to another."""
+        moved(self._arrays, old, new)

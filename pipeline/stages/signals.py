@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import signals as kernels
-from pipeline.stages.base import Block, Stage, State, grown, head
+from pipeline.stages.base import Block, Stage, State, grown, head, moved
 from schemas.blocks import Array
 
 
@@ -26,20 +26,24 @@ class Signals(Stage):
     def __init__(self, settings: SignalsSettings) -> None:
         self._settings = settings
         self._last_action: Array = np.empty(0, np.int64)
+        self._life: Array = np.empty(0, np.int64)
 
     def step(self, block: Block) -> Block:
         """Add one row for each change of action."""
         predictions = block.rows["predictions"]
         n = len(predictions)
         self._last_action = grown(self._last_action, len(predictions.symbols), -1)
+        self._life = grown(self._life, len(predictions.symbols), 0)
         action = np.empty(n, np.int32)
         out = np.empty((n, 2))
         changed = np.empty(n, np.int64)
         found = kernels.signals(
             self._settings.cost_bp,
             predictions["symbol"],
+            block.rows["bars"]["life"],
             predictions["p_up"],
             predictions["sigma"],
+            self._life,
             self._last_action,
             action,
             out,
@@ -57,8 +61,18 @@ class Signals(Stage):
 
     def snapshot(self) -> State:
         """The last action of each symbol, copied."""
-        return {"last_action": self._last_action.copy()}
+        return {"last_action": self._last_action.copy(), "life": self._life.copy()}
 
     def restore(self, state: State) -> None:
         """Continue from a snapshot."""
         self._last_action = state["last_action"].copy()
+        self._life = state["life"].copy()
+
+    def rename(self, old: int, new: int) -> None:
+        """Move the state of one symbol to another."""
+        arrays = {"last_action": self._last_action}
+        moved(arrays, old, new, -1)
+        self._last_action = arrays["last_action"]
+        arrays = {"life": self._life}
+        moved(arrays, old, new)
+        self._life = arrays["life"]

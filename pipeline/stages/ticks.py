@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import ticks as kernels
 from pipeline.stages.base import Block, Stage, State, grown
-from schemas.arrivals import FLOATS, Arrivals, Reject
+from schemas.arrivals import FACTORS, FLOATS, Arrivals, Reject
 from schemas.blocks import Array, Rows, empty
-from schemas.ticks import DETAILS, REASONS, Reason
-from schemas.times import NO_TIME
+from schemas.ticks import COUNTED, DETAILS, REASONS, Note, Reason
+
+_SECOND = 10**9
+_RENAMED = COUNTED.index(Note.RENAMED)
 
 
 class GuardSettings(BaseModel):
@@ -21,6 +23,18 @@ class GuardSettings(BaseModel):
 
     mode: Literal["full", "plain"] = "full"
     max_symbols: int = Field(100_000, ge=1, description="symbols per partition")
+    time: Literal["event", "receive"] = Field("event", description="the clock of the chain")
+    allow_negative: tuple[str, ...] = Field((), description="symbols whose price may be negative")
+    consecutive_ids: bool = Field(False, description="ids count up by one: count what is missing")
+    spike: float = Field(50.0, gt=1, description="mean absolute moves that make a spike")
+    spike_floor: float = Field(0.005, ge=0, description="log moves below this are never spikes")
+    warm_up: int = Field(50, ge=1, description="moves before a spike can be told")
+    session_gap: float = Field(4 * 3600.0, gt=0, description="seconds of silence between sessions")
+    instrument_gap: float = Field(
+        60 * 86_400.0, gt=0, description="seconds after which a jump means another instrument"
+    )
+    instrument_jump: float = Field(5.0, gt=0, description="mean absolute moves of that jump")
+    stale_floor: float = Field(60.0, gt=0, description="seconds of silence that are never stale")
 
 
 class Ticks(Stage):
@@ -33,13 +47,25 @@ class Ticks(Stage):
         self._symbols: list[str] = []
         self._codes: dict[str, int] = {}
         self._arrays: dict[str, Array] = {
-            "last_ts": np.empty(0, np.int64),
+            "floats": np.empty((0, kernels.FLOAT_STATE)),
+            "ints": np.empty((0, kernels.INT_STATE), np.int64),
             "ids": np.empty((0, kernels.ID_WINDOW), np.int64),
-            "id_count": np.empty(0, np.int64),
-            "id_max": np.empty(0, np.int64),
-            "counts": np.empty((0, len(REASONS) + 1), np.int64),
+            "counts": np.empty((0, len(COUNTED)), np.int64),
+            "negative": np.empty(0, np.int8),
         }
         self._unread: Array = np.zeros(len(REASONS), np.int64)
+        gaps = (settings.session_gap, settings.instrument_gap, settings.stale_floor)
+        self._ints = np.array(
+            [
+                settings.mode == "plain",
+                *(min(int(gap * _SECOND), 2**62) for gap in gaps),
+                settings.warm_up,
+                settings.consecutive_ids,
+                0,
+            ],
+            np.int64,
+        )
+        self._floats = np.array([settings.spike, settings.spike_floor, settings.instrument_jump])
 
     @property
     def symbols(self) -> list[str]:
@@ -47,7 +73,7 @@ class Ticks(Stage):
         return self._symbols
 
     def counts(self) -> Array:
-        """Absolute counts of shape (symbols, reasons + 1): rejected by reason, accepted last."""
+        """Absolute counts of shape (symbols, COUNTED)."""
         return self._arrays["counts"][: len(self._symbols)].copy()
 
     def unread(self) -> Array:
@@ -60,36 +86,66 @@ class Ticks(Stage):
         for reject in block.rejects:
             self._unread[REASONS.index(reject.reason)] += 1
         state_of = self._admit(came)
-        symbol = state_of[came["symbol"]] if len(came) else np.empty(0, np.int32)
-        verdict = np.empty(len(came), np.int32)
+        n = len(came)
+        symbol = state_of[came["symbol"]] if n else np.empty(0, np.int32)
+        ts = came["ts"] if self._settings.time == "event" else came["known_at"]
+        verdict = np.empty(n, np.int32)
+        ints = np.empty((n, kernels.INT_OUT), np.int32)
+        floats = np.empty((n, kernels.FLOAT_OUT))
         arrays = self._arrays
         kernels.judge(
-            self._settings.mode == "plain",
+            self._ints,
+            self._floats,
             symbol,
+            arrays["negative"],
             came["fault"],
-            came["ts"],
+            ts,
             came["known_at"],
             came["received"],
             came["id"],
-            tuple(came[name] for name in FLOATS),
-            arrays["last_ts"],
+            tuple(came[name] for name in (*FLOATS, *FACTORS)),
+            arrays["floats"],
+            arrays["ints"],
             arrays["ids"],
-            arrays["id_count"],
-            arrays["id_max"],
             arrays["counts"],
             verdict,
+            ints,
+            floats,
         )
         accepted = verdict == kernels.ACCEPTED
         everything = bool(accepted.all())
         rejects = () if everything else self._rejects(came, verdict)
-        rows = self._rows(came, symbol, slice(None) if everything else accepted)
+        kept = slice(None) if everything else accepted
+        rows = self._rows(came, ts[kept], symbol[kept], kept, ints[kept], floats[kept])
         return replace(block.plus(rows), rejects=(*block.rejects, *rejects))
+
+    def codes_for_rename(self, old: str, new: str) -> tuple[int, int] | None:
+        """State rows to move from and to; None when there is nothing to move."""
+        if old not in self._codes or old == new:
+            return None
+        if new not in self._codes:
+            self._codes[new] = len(self._symbols)
+            self._symbols.append(new)
+            self._grow(len(self._symbols))
+        return self._codes[old], self._codes[new]
+
+    def rename(self, old: int, new: int) -> None:
+        """Move what the guard knows of one symbol to another; the counts stay with their names."""
+        arrays = self._arrays
+        for name in ("floats", "ints", "ids"):
+            arrays[name][new] = arrays[name][old]
+        self._fresh(slice(old, old + 1))
+        arrays["counts"][new, _RENAMED] += 1
 
     def _admit(self, came: Arrivals) -> Array:
         bad = REASONS.index(Reason.BAD_SYMBOL)
         unusable = {came.symbols[c] for c in came["symbol"][came["fault"] == bad].tolist()}
-        codes = np.empty(len(came.symbols), np.int32)
-        for i, symbol in enumerate(came.symbols):
+        codes = np.full(len(came.symbols), -1, np.int32)
+        present, first = np.unique(came["symbol"], return_index=True)
+        have = len(self._symbols)
+        # In the order of first appearance: state rows must not depend on the split into blocks.
+        for i in present[np.argsort(first)].tolist():
+            symbol = came.symbols[i]
             code = self._codes.get(symbol, -1)
             if code < 0 and symbol not in unusable:
                 code = -2
@@ -99,12 +155,28 @@ class Ticks(Stage):
                     self._codes[symbol] = code
             codes[i] = code
         self._grow(len(self._symbols))
+        for code in range(have, len(self._symbols)):
+            negative = self._symbols[code] in self._settings.allow_negative
+            self._arrays["negative"][code] = negative
         return codes
 
     def _grow(self, n: int) -> None:
-        fills = {"last_ts": NO_TIME, "id_max": -(2**63)}
+        have = len(self._arrays["counts"])
+        if n <= have:
+            return
         for name, array in self._arrays.items():
-            self._arrays[name] = grown(array, n, fills.get(name, 0))
+            self._arrays[name] = grown(array, n, 0)
+        self._fresh(slice(have, None))
+
+    def _fresh(self, rows: slice) -> None:
+        floats, ints = self._arrays["floats"], self._arrays["ints"]
+        floats[rows] = 0.0
+        floats[rows, kernels.SUSPECT] = np.nan
+        floats[rows, kernels.SCALE] = 1.0
+        floats[rows, kernels.VOLUME_SCALE] = 1.0
+        ints[rows] = 0
+        ints[rows, kernels.ID_MAX] = -(2**63)
+        self._arrays["ids"][rows] = 0
 
     def _rejects(self, came: Arrivals, verdict: Array) -> list[Reject]:
         found = []
@@ -121,13 +193,17 @@ class Ticks(Stage):
             )
         return found
 
-    def _rows(self, came: Arrivals, symbol: Array, kept: Any) -> Rows:
-        columns = {"symbol": symbol[kept]}
-        for name in ("offset", "index", "ts", "known_at", "side", "id", *FLOATS):
+    def _rows(
+        self, came: Arrivals, ts: Array, symbol: Array, kept: Any, ints: Array, floats: Array
+    ) -> Rows:
+        columns = {"symbol": symbol, "ts": ts}
+        for name in ("offset", "index", "known_at", "side", "id", *FLOATS):
             columns[name] = came[name][kept]
-        n = len(columns["ts"])
-        columns["partition"] = np.full(n, came.partition, np.int32)
-        columns["flag"] = np.zeros(n, np.int32)
+        columns["partition"] = np.full(len(ts), came.partition, np.int32)
+        for place, name in enumerate(("flag", "session", "life", "stale")):
+            columns[name] = np.ascontiguousarray(ints[:, place])
+        for place, name in enumerate(("scale", "volume_scale")):
+            columns[name] = np.ascontiguousarray(floats[:, place])
         order = empty(self.name).columns
         return Rows(self.name, {name: columns[name] for name in order}, self._symbols)
 
