@@ -31,7 +31,9 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 _KEYS: Final = tuple(
-    (name, f'"{name}"'.encode()) for name in (*FLOATS, *FACTORS, "side", "id", "recv_ts", "was") if name != "price"
+    (name, f'"{name}"'.encode())
+    for name in (*FLOATS, *FACTORS, "side", "id", "recv_ts", "was")
+    if name != "price"
 )
 
 

@@ -58,7 +58,9 @@ def predictions(
         if stale[i] == 0 and ewma_vol[i] > 0.0 and not np.isnan(ret_20[i]):
             score = ret_20[i] / (ewma_vol[i] * np.sqrt(20.0))
             momentum = 1.0 / (1.0 + np.exp(-momentum_scale * score))
-        base_rate = (rises[s] + 1.0) / (labels[s] + 2.0) if labels[s] > 0 and stale[i] == 0 else np.nan
+        base_rate = (
+            (rises[s] + 1.0) / (labels[s] + 2.0) if labels[s] > 0 and stale[i] == 0 else np.nan
+        )
         has_momentum = not np.isnan(momentum)
         has_base_rate = not np.isnan(base_rate)
         ready = int(has_momentum) + int(has_base_rate)

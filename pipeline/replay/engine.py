@@ -8,7 +8,7 @@ from pipeline.bus.ranges import Range, read_ranges
 from pipeline.errors import MisuseError
 from pipeline.replay.output import ReplayOutput, digest
 from pipeline.settings import Settings
-from pipeline.sources.files import read_arrivals
+from pipeline.sources.files import AS_IT_IS, Reading, read_arrivals
 from pipeline.stages.chain import Chain
 from schemas.arrivals import Message
 from schemas.codec import Decoder
@@ -31,7 +31,11 @@ def _settings_facts(settings: Settings) -> dict[str, Any]:
 
 
 def replay_file(
-    path: Path, out: Path, settings: Settings, progress: Progress = _quiet
+    path: Path,
+    out: Path,
+    settings: Settings,
+    progress: Progress = _quiet,
+    reading: Reading = AS_IT_IS,
 ) -> dict[str, Any]:
     """Replay a tick file; what its end leaves open is closed. Returns the manifest.
 
@@ -41,7 +45,7 @@ def replay_file(
     chain = Chain(settings.chain)
     rows = 0
     with ReplayOutput(out, settings.replay.row_group) as output:
-        for came in read_arrivals(path, settings.replay.block):
+        for came in read_arrivals(path, settings.replay.block, reading):
             block = chain.step(came)
             output.write(block.rows)
             output.reject(0, block.rejects)

@@ -1,7 +1,8 @@
 """Publishing a tick file to `prices`: framed by symbol, paced or as fast as the broker takes it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import heapq
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -9,7 +10,7 @@ from typing import Any, Final, Literal
 from pipeline.bus.publisher import Outgoing, Publisher
 from pipeline.clock import monotonic
 from pipeline.errors import MisuseError
-from pipeline.sources.files import read_documents
+from pipeline.sources.files import AS_IT_IS, Reading, read_documents
 from schemas.codec import tick_bytes
 from schemas.times import NO_TIME, parse_time
 from schemas.topics import PRICES
@@ -42,11 +43,14 @@ async def publish_file(
     frame: int = 1,
     framing: Literal["json", "arrow"] = "json",
     topic: str = PRICES,
+    reading: Reading = AS_IT_IS,
+    reorder_ns: int = 0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Publish every row of a file, `frame` ticks of one symbol a message; returns the ticks sent.
 
-    The key is the symbol, so the order of a symbol's ticks is kept.
+    The key is the symbol, so the order of a symbol's ticks is kept. Ticks that come up to
+    `reorder_ns` behind later ones are put in order before they are sent; the chain never reorders.
 
     Raises:
         MisuseError: the file cannot be read.
@@ -56,7 +60,7 @@ async def publish_file(
     start = monotonic()
     first: int | None = None
     sent = 0
-    documents = read_documents(path)
+    documents = reordered(read_documents(path, reading), reorder_ns)
     while True:
         document = next(documents, None)
         if document is None:
@@ -78,6 +82,26 @@ async def publish_file(
     await feed.finish()
     progress(sent)
     return sent
+
+
+def reordered(documents: Iterator[dict[str, Any]], window_ns: int) -> Iterator[dict[str, Any]]:
+    """Documents in the order of time, as far as a window of event time can mend it."""
+    if window_ns <= 0:
+        yield from documents
+        return
+    waiting: list[tuple[int, int, dict[str, Any]]] = []
+    newest = NO_TIME
+    for number, document in enumerate(documents):
+        ts = parse_time(document.get("ts"))
+        if ts == NO_TIME:
+            yield document  # the guard will name it; it has no place in the order
+            continue
+        heapq.heappush(waiting, (ts, number, document))
+        newest = max(newest, ts)
+        while waiting[0][0] <= newest - window_ns:
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]
 
 
 class _Feed:

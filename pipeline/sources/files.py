@@ -1,23 +1,26 @@
 """Tick files, CSV (also gzipped), Parquet or Arrow, read in pieces."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
 from pipeline.errors import MisuseError
-from schemas.arrivals import FLOATS, Arrivals, arrivals, from_table
+from pipeline.sources.factors import Factors
+from pipeline.sources.localtime import LocalTimes
+from schemas.arrivals import FACTORS, FLOATS, Arrivals, arrivals, from_table
 from schemas.blocks import Array
 from schemas.ticks import REASONS, Reason
+from schemas.times import parse_time
 
 REQUIRED: Final = ("symbol", "ts", "price")
 _RENAMED: Final = {"trade_id": "id"}
-_USED: Final = (*REQUIRED, *FLOATS, "side", "id", "recv_ts")
+_USED: Final = (*REQUIRED, *FLOATS, *FACTORS, "side", "id", "recv_ts", "was")
 _PIECE: Final = 4 * 1024 * 1024
 _MALFORMED: Final = REASONS.index(Reason.MALFORMED)
 _BAD: Final = "malformed"  # a column of ours: which rows hold something unreadable
@@ -138,7 +141,7 @@ def typed(table: Any) -> tuple[Any, Array]:
         column = table.column(name)
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             continue
-        if name in FLOATS:
+        if name in FLOATS or name in FACTORS:
             column, wrong = _numbers(column, pa.float64())
             bad |= wrong
         elif name in {"ts", "recv_ts", "id"}:
@@ -147,7 +150,18 @@ def typed(table: Any) -> tuple[Any, Array]:
     return table, bad
 
 
-def read_arrivals(path: Path, block: int) -> Iterator[Arrivals]:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a file is read beyond its columns: corporate actions, and local times without a zone."""
+
+    factors: Factors | None = None
+    local: LocalTimes | None = None
+
+
+AS_IT_IS: Final = Reading()
+
+
+def read_arrivals(path: Path, block: int, reading: Reading = AS_IT_IS) -> Iterator[Arrivals]:
     """The ticks of a file in blocks: partition 0, the row number is the offset.
 
     Raises:
@@ -157,11 +171,14 @@ def read_arrivals(path: Path, block: int) -> Iterator[Arrivals]:
     row = 0
     for table in read_tables(path):
         try:
-            columns, bad = typed(table)
+            columns, bad = typed(_localised(table, reading.local))
             parts = from_table(columns, index)
         except (pa.ArrowException, KeyError, ValueError) as error:
             raise MisuseError(f"{path}: {_line(error)}") from error
         n = len(parts["ts"])
+        if reading.factors is not None:
+            found = reading.factors.of(list(index), parts["symbol"], parts["ts"])
+            parts["factor"], parts["volume_factor"] = found
         parts["offset"] = np.arange(row, row + n, dtype=np.int64)
         parts["index"] = np.zeros(n, np.int32)
         came = arrivals(0, parts, list(index))
@@ -171,23 +188,35 @@ def read_arrivals(path: Path, block: int) -> Iterator[Arrivals]:
         row += n
 
 
-def read_documents(path: Path) -> Iterator[dict[str, Any]]:
+def _localised(table: Any, local: LocalTimes | None) -> Any:
+    if local is None:
+        return table
+    place = table.column_names.index("ts")
+    column = table.column(place)
+    if not pa.types.is_string(column.type):
+        return table
+    integers = _times(column)
+    if pa.types.is_integer(integers.type):
+        return table
+    times = [local.to_ns(text) for text in column.to_pylist()]
+    return table.set_column(place, "ts", pa.array(times, pa.int64()))
+
+
+def read_documents(path: Path, reading: Reading = AS_IT_IS) -> Iterator[dict[str, Any]]:
     """The ticks of a file as JSON documents for `prices`, fields that are missing left out.
 
     What cannot be read as a number is sent as it stands: the guard will name it.
     """
     for table in read_tables(path):
-        columns, bad = typed(table)
+        columns, bad = typed(_localised(table, reading.local))
         texts = table.to_pylist() if bad.any() else []
         for place, row in enumerate(columns.to_pylist()):
             source = texts[place] if bad[place] else row
-            yield {name: _plain(value) for name, value in source.items() if value is not None}
+            document = {n: _plain(value) for n, value in source.items() if value is not None}
+            if reading.factors is not None:
+                document |= reading.factors.one(document, parse_time(document.get("ts")))
+            yield document
 
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def unordered(previous: Array) -> bool:
-    """Whether times go backwards."""
-    return bool(pc.any(pa.array(np.diff(previous) < 0)).as_py())
