@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import MisuseError
 from pipeline.stages.bars import BarsSettings
 from pipeline.stages.chain import ChainSettings
+from pipeline.stages.custom import CustomSettings, UserFile
+from pipeline.stages.custom import load as load_user_features
 from pipeline.stages.features import FeaturesSettings
 from pipeline.stages.predictions import PredictionsSettings
 from pipeline.stages.regimes import RegimesSettings
@@ -96,6 +98,7 @@ class Settings(BaseSettings):
     guard: GuardSettings = GuardSettings()
     bars: BarsSettings = BarsSettings()
     features: FeaturesSettings = FeaturesSettings()
+    user: CustomSettings = CustomSettings()
     regimes: RegimesSettings = RegimesSettings()
     predictions: PredictionsSettings = PredictionsSettings()
     signals: SignalsSettings = SignalsSettings()
@@ -107,6 +110,16 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     replay: ReplaySettings = ReplaySettings()
 
+    @field_validator("user", mode="before")
+    @classmethod
+    def _with_sources(cls, value: Any) -> Any:
+        """Paths of user features as files with their text."""
+        if not isinstance(value, dict) or not isinstance(value.get("features"), list | tuple | str):
+            return value
+        named = value["features"]
+        paths = [named] if isinstance(named, str) else named
+        return {**value, "features": [_user_file(path) for path in paths]}
+
     @property
     def chain(self) -> ChainSettings:
         """The part that decides the numbers."""
@@ -114,10 +127,20 @@ class Settings(BaseSettings):
             guard=self.guard,
             bars=self.bars,
             features=self.features,
+            user=self.user,
             regimes=self.regimes,
             predictions=self.predictions,
             signals=self.signals,
         )
+
+
+def _user_file(path: Any) -> Any:
+    if not isinstance(path, str):
+        return path
+    try:
+        return UserFile(path=path, source=Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def _nested(assignments: Iterable[str]) -> dict[str, Any]:
@@ -147,11 +170,13 @@ def load_settings(assignments: Iterable[str] = (), **values: Any) -> Settings:
         MisuseError: a key is unknown or a value does not fit.
     """
     try:
-        return Settings(**{**_nested(assignments), **values})
+        settings = Settings(**{**_nested(assignments), **values})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise MisuseError(f"setting {where}: {first['msg']}") from error
+    load_user_features(settings.user)
+    return settings
 
 
 def child_environment(values: Mapping[str, str]) -> dict[str, str]:

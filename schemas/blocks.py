@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -62,7 +64,7 @@ _INSTRUMENT: Final = (
     Column("stale", "int32", "-", "1 when the symbol had been silent for long by then"),
 )
 
-COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
+_COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     "ticks": (
         *_HEAD,
         *_floats(("price", "price", "trade price or mid"), ("size", "quantity", "traded quantity")),
@@ -195,8 +197,30 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         Column("horizon", "int32", "bars", "bars ahead that the signal speaks of"),
     ),
 }
+# Read it like a constant; only `extend` below, at the start of a process, adds to it.
+COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(_COLUMNS)
 STAGES: Final = tuple(COLUMNS)
-NAMES: Final[Mapping[str, tuple[str, ...]]] = {s: tuple(c.name for c in COLUMNS[s]) for s in STAGES}
+
+
+def names_of(stage: str) -> tuple[str, ...]:
+    """The names of a stage's columns, in order."""
+    return tuple(column.name for column in COLUMNS[stage])
+
+
+def extend(stage: str, columns: Sequence[Column]) -> None:
+    """Add a user's columns to a stage, once at the start of a process; known ones are left alone.
+
+    Raises:
+        ValueError: a name is taken by another column.
+    """
+    for column in columns:
+        known = next((c for c in COLUMNS[stage] if c.name == column.name), None)
+        if known is None:
+            _COLUMNS[stage] = (*_COLUMNS[stage], column)
+        elif known != column:
+            raise ValueError(f"{stage} has a column {column.name} already")
+
+
 
 _DTYPES: Final[Mapping[Kind, np.dtype[Any]]] = {
     "int64": np.dtype(np.int64),
@@ -255,6 +279,11 @@ def _arrow_type(column: Column) -> Any:
 
 def arrow_schema(stage: str) -> Any:
     """The Arrow schema of a stage's rows; meaning and unit are field metadata."""
+    return _arrow_schema(stage, COLUMNS[stage])
+
+
+@lru_cache(maxsize=64)
+def _arrow_schema(stage: str, columns: tuple[Column, ...]) -> Any:
     fields = [
         pa.field(
             c.name,
@@ -262,12 +291,11 @@ def arrow_schema(stage: str) -> Any:
             nullable=c.kind in {"float64", "label"},
             metadata={"unit": c.unit, "meaning": c.meaning},
         )
-        for c in COLUMNS[stage]
+        for c in columns
     ]
     return pa.schema(fields, metadata={"stage": stage, "schema_version": str(SCHEMA_VERSION)})
 
 
-ARROW: Final[Mapping[str, Any]] = {stage: arrow_schema(stage) for stage in STAGES}
 
 
 def _arrow_array(column: Column, values: Array, symbols: Sequence[str]) -> Any:
@@ -282,7 +310,7 @@ def _arrow_array(column: Column, values: Array, symbols: Sequence[str]) -> Any:
 def to_arrow(rows: Rows) -> Any:
     """Rows as one Arrow record batch."""
     arrays = [_arrow_array(c, rows[c.name], rows.symbols) for c in COLUMNS[rows.stage]]
-    return pa.RecordBatch.from_arrays(arrays, schema=ARROW[rows.stage])
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(rows.stage))
 
 
 def from_arrow(stage: str, batch: Any) -> Rows:

@@ -103,8 +103,8 @@ class Tick(BaseModel):
     )
     factor: Finite | None = Field(
         None,
-        description="corporate action that takes effect with this tick: earlier prices times factor "
-        "are comparable with it (0.5 for a 2:1 split); must be positive",
+        description="corporate action that takes effect with this tick: earlier prices times "
+        "factor are comparable with it (0.5 for a 2:1 split); must be positive",
     )
     volume_factor: Finite | None = Field(
         None, description="the same for earlier sizes (2 for a 2:1 split); must be positive"

@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from pipeline.errors import MisuseError
 from schemas.arrivals import Reject
-from schemas.blocks import ARROW, STAGES, Rows, to_arrow
+from schemas.blocks import STAGES, Rows, arrow_schema, to_arrow
 
 MANIFEST: Final = "manifest.json"
 REJECTED: Final = "rejected"
@@ -84,7 +84,7 @@ class ReplayOutput:
         except OSError as error:
             raise MisuseError(f"{self._directory}: cannot be written: {error.strerror}") from error
         for stage in STAGES:
-            self._writers[stage] = self._writer(stage, ARROW[stage])
+            self._writers[stage] = self._writer(stage, arrow_schema(stage))
         self._writers[REJECTED] = self._writer(REJECTED, _REJECTED)
         return self
 

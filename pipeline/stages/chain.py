@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.errors import StateError
 from pipeline.stages.bars import Bars, BarsSettings
 from pipeline.stages.base import Block, Stage, State, joined
+from pipeline.stages.custom import Custom, CustomSettings
 from pipeline.stages.features import Features, FeaturesSettings
 from pipeline.stages.predictions import Predictions, PredictionsSettings
 from pipeline.stages.regimes import Regimes, RegimesSettings
@@ -32,6 +33,7 @@ class ChainSettings(BaseModel):
     guard: GuardSettings = GuardSettings()
     bars: BarsSettings = BarsSettings()
     features: FeaturesSettings = FeaturesSettings()
+    user: CustomSettings = CustomSettings()
     regimes: RegimesSettings = RegimesSettings()
     predictions: PredictionsSettings = PredictionsSettings()
     signals: SignalsSettings = SignalsSettings()
@@ -48,16 +50,17 @@ class Chain:
 
     def __init__(self, settings: ChainSettings, partition: int = 0) -> None:
         self.partition = partition
-        self._fingerprint = settings.fingerprint()
         self.ticks = Ticks(settings.guard)
         self._stages: tuple[Stage, ...] = (
             self.ticks,
             Bars(settings.bars),
             Features(settings.features),
+            Custom(settings.user),
             Regimes(settings.regimes),
             Predictions(settings.predictions),
             Signals(settings.signals),
         )
+        self._fingerprint = settings.fingerprint()  # after a user's columns have joined
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from pipeline.errors import StateError
 from pipeline.store.pool import Connection, Pool
-from schemas.blocks import STAGES
+from schemas.blocks import COLUMNS, STAGES
 
 _LOCK: Final = 7_216_455_301  # any number, the same for all of us
 
@@ -46,7 +46,24 @@ async def migrate(pool: Pool) -> list[str]:
                     f"migration {name} was applied with another text; this database belongs to "
                     "another version of tickstream"
                 )
+        await _add_user_columns(connection)
     return applied
+
+
+async def _add_user_columns(connection: Connection) -> None:
+    """Columns of a user's own features: the migrations do not know them."""
+    for stage in STAGES:
+        known = await connection.fetch(
+            "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0",
+            stage,
+        )
+        present = {row["attname"] for row in known}
+        for column in COLUMNS[stage]:
+            if column.name not in present:
+                # Names of user columns are Python identifiers: nothing to quote but case.
+                await connection.execute(
+                    f'ALTER TABLE {stage} ADD COLUMN "{column.name}" double precision'
+                )
 
 
 def leaf(stage: str, day: date) -> str:

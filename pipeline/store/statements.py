@@ -5,7 +5,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from schemas.blocks import NAMES, STAGES
+from schemas.blocks import STAGES, names_of
 
 _NAMED: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
@@ -26,5 +26,5 @@ def stage_statement(name: str, stage: str) -> str:
     """A statement over a stage's table: {stage} and {columns} are filled from closed lists."""
     if stage not in STAGES:
         raise ValueError(f"no stage is called {stage!r}")
-    columns = ", ".join(f'"{column}"' for column in NAMES[stage])
+    columns = ", ".join(f'"{column}"' for column in names_of(stage))
     return statement(name).replace("{stage}", stage).replace("{columns}", columns)

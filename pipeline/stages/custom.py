@@ -1,0 +1,193 @@
+"""A user's own features: one decorated function in one file, run like the built-in ones.
+
+    from pipeline.stages.custom import feature
+
+    @feature(inputs=("close",), periods=20, unit="0..1")
+    def close_place(close):
+        \"\"\"Where the close lies in the range of the last 20 closes.\"\"\"
+        low, high = close.min(), close.max()
+        return (close[-1] - low) / (high - low) if high > low else 0.5
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.errors import MisuseError
+from pipeline.kernels.jit import kernel
+from pipeline.stages.base import Block, Stage, State, grown, moved
+from schemas.blocks import COLUMNS, Array, Column, Rows, extend
+
+_TARGET: Final = "_feature"
+_LONGEST: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A user's feature: its column and how to compute it from trailing windows of its inputs."""
+
+    column: Column
+    inputs: tuple[str, ...]
+    periods: int
+    function: Callable[..., float]
+
+
+def feature(
+    *,
+    inputs: Sequence[str],
+    periods: int,
+    unit: str,
+    name: str | None = None,
+    compiled: bool = False,
+) -> Callable[[Callable[..., float]], Callable[..., float]]:
+    """Declare a feature over bars.
+
+    Args:
+        inputs: Columns of `bars` or of the built-in `features`; each becomes an argument.
+        periods: How many bars each argument holds, the present one last, oldest first.
+        unit: Of the value, for the schema.
+        name: Of the column; the function's name if not given.
+        compiled: Compile it with numba.
+
+    The function gets float64 arrays of shape (periods,) and returns a number; NaN or infinity is
+    stored as null. It is called once `periods` bars are there and no input in them is null, with
+    copies: it cannot see a later bar, nor leave a trace. Its docstring is the column's meaning.
+    """
+
+    def declare(function: Callable[..., float]) -> Callable[..., float]:
+        called = name or function.__name__
+        meaning = (function.__doc__ or "").strip().splitlines()
+        if not called.isidentifier() or not called.islower():
+            raise MisuseError(f"feature {called!r}: a name is a lower-case identifier")
+        if not meaning:
+            raise MisuseError(f"feature {called}: a docstring says what it means")
+        if not 1 <= periods <= _LONGEST:
+            raise MisuseError(f"feature {called}: periods lies between 1 and {_LONGEST}")
+        if not inputs:
+            raise MisuseError(f"feature {called}: inputs names at least one column")
+        column = Column(called, "float64", unit, meaning[0])
+        run = kernel(function) if compiled else function
+        setattr(function, _TARGET, Feature(column, tuple(inputs), periods, run))
+        return function
+
+    return declare
+
+
+class UserFile(BaseModel):
+    """A file of features with its text, so that a manifest holds what was run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    source: str
+
+
+class CustomSettings(BaseModel):
+    """The user's own features; given as paths, kept as sources."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: tuple[UserFile, ...] = ()
+
+
+def load(settings: CustomSettings) -> tuple[Feature, ...]:
+    """The features that the files declare, in their order; their columns join `features`.
+
+    Raises:
+        MisuseError: a file cannot be run, declares none, or names a column that is taken or unknown.
+    """
+    builtin = [c.name for c in (*COLUMNS["bars"], *COLUMNS["features"]) if c.kind == "float64"]
+    found: list[Feature] = []
+    for file in settings.features:
+        namespace: dict[str, Any] = {"__name__": "tickstream_user_features"}
+        try:
+            exec(compile(file.source, file.path, "exec"), namespace)  # noqa: S102 -- the user's own code, named by the user
+        except MisuseError as error:
+            raise MisuseError(f"{file.path}: {error}") from error
+        except Exception as error:
+            raise MisuseError(f"{file.path}: {type(error).__name__}: {error}") from error
+        own = [getattr(value, _TARGET) for value in namespace.values() if hasattr(value, _TARGET)]
+        if not own:
+            raise MisuseError(f"{file.path}: declares no feature with @feature")
+        found += own
+    for one in found:
+        unknown = [name for name in one.inputs if name not in builtin]
+        if unknown:
+            raise MisuseError(f"feature {one.column.name}: no bar or feature column {unknown[0]}")
+    try:
+        extend("features", [one.column for one in found])
+    except ValueError as error:
+        raise MisuseError(str(error)) from error
+    return tuple(found)
+
+
+class Custom(Stage):
+    """Fills the user's columns of `features`; without any it passes the block on."""
+
+    name: ClassVar[str] = "custom"
+
+    def __init__(self, settings: CustomSettings) -> None:
+        self._features = load(settings)
+        self._arrays: dict[str, Array] = {"life": np.empty(0, np.int64)}
+        for one in self._features:
+            shape = (0, one.periods, len(one.inputs))
+            self._arrays[f"{one.column.name} ring"] = np.empty(shape)
+            self._arrays[f"{one.column.name} count"] = np.empty(0, np.int64)
+
+    def step(self, block: Block) -> Block:
+        """Call each feature for each bar."""
+        if not self._features:
+            return block
+        bars, rows = block.rows["bars"], block.rows["features"]
+        for name, array in self._arrays.items():
+            self._arrays[name] = grown(array, len(bars.symbols), 0)
+        columns = dict(rows.columns)
+        inputs: Mapping[str, Array] = {**rows.columns, **bars.columns}
+        symbols = bars["symbol"].tolist()
+        lives = bars["life"].tolist()
+        self._forget(symbols, lives)
+        for one in self._features:
+            values = np.column_stack([inputs[name] for name in one.inputs])
+            columns[one.column.name] = self._values(one, symbols, values)
+        return block.plus(Rows(rows.stage, columns, rows.symbols))
+
+    def _forget(self, symbols: list[int], lives: list[int]) -> None:
+        """Another instrument under the same symbol starts with empty windows."""
+        life = self._arrays["life"]
+        for symbol, now in zip(symbols, lives, strict=True):
+            if life[symbol] != now:
+                life[symbol] = now
+                for one in self._features:
+                    self._arrays[f"{one.column.name} count"][symbol] = 0
+
+    def _values(self, one: Feature, symbols: list[int], values: Array) -> Array:
+        ring = self._arrays[f"{one.column.name} ring"]
+        count = self._arrays[f"{one.column.name} count"]
+        out = np.full(len(symbols), np.nan)
+        for i, symbol in enumerate(symbols):
+            n = count[symbol]
+            ring[symbol, n % one.periods] = values[i]
+            count[symbol] = n + 1
+            if n + 1 < one.periods:
+                continue
+            window = np.roll(ring[symbol], -((n + 1) % one.periods), axis=0)
+            if np.isnan(window).any():
+                continue
+            value = float(one.function(*(np.ascontiguousarray(column) for column in window.T)))
+            out[i] = value if np.isfinite(value) else np.nan
+        return out
+
+    def snapshot(self) -> State:
+        """Windows, copied."""
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    def restore(self, state: State) -> None:
+        """Continue from a snapshot."""
+        self._arrays = {name: state[name].copy() for name in self._arrays}
+
+    def rename(self, old: int, new: int) -> None:
+        """Move the state of one symbol to another."""
+        moved(self._arrays, old, new)
