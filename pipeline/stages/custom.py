@@ -131,7 +131,7 @@ class Custom(Stage):
 
     def __init__(self, settings: CustomSettings) -> None:
         self._features = load(settings)
-        self._arrays: dict[str, Array] = {"life": np.empty(0, np.int64)}
+        self._arrays: dict[str, Array] = {"life": np.empty(0, np.int64), "scale": np.empty(0)}
         for one in self._features:
             shape = (0, one.periods, len(one.inputs))
             self._arrays[f"{one.column.name} ring"] = np.empty(shape)
@@ -147,19 +147,19 @@ class Custom(Stage):
         columns = dict(rows.columns)
         inputs: Mapping[str, Array] = {**rows.columns, **bars.columns}
         symbols = bars["symbol"].tolist()
-        lives = bars["life"].tolist()
-        self._forget(symbols, lives)
+        self._forget(symbols, bars["life"].tolist(), bars["scale"].tolist())
         for one in self._features:
             values = np.column_stack([inputs[name] for name in one.inputs])
             columns[one.column.name] = self._values(one, symbols, values)
         return block.plus(Rows(rows.stage, columns, rows.symbols))
 
-    def _forget(self, symbols: list[int], lives: list[int]) -> None:
-        """Another instrument under the same symbol starts with empty windows."""
-        life = self._arrays["life"]
-        for symbol, now in zip(symbols, lives, strict=True):
-            if life[symbol] != now:
+    def _forget(self, symbols: list[int], lives: list[int], scales: list[float]) -> None:
+        """Another instrument or other units under the same symbol: windows start empty."""
+        life, scale = self._arrays["life"], self._arrays["scale"]
+        for symbol, now, units in zip(symbols, lives, scales, strict=True):
+            if life[symbol] != now or scale[symbol] != units:
                 life[symbol] = now
+                scale[symbol] = units
                 for one in self._features:
                     self._arrays[f"{one.column.name} count"][symbol] = 0
 
