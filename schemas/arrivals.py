@@ -241,4 +241,6 @@ def arrivals(
     columns["known_at"] = np.where(recv_ts == 0, fallback, recv_ts)
     columns["received"] = np.full(n, INT64 - 1, np.int64) if received is None else received
     columns["fault"] = fault
-    return Arrivals(partition, columns, symbols)
+    # Kernels are compiled for one kind of array: contiguous and writable, as Arrow's are not.
+    whole = {name: np.require(values, requirements=("C", "W")) for name, values in columns.items()}
+    return Arrivals(partition, whole, symbols)
