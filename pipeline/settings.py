@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from pipeline.errors import MisuseError
 from pipeline.stages.bars import BarsSettings
@@ -152,6 +152,8 @@ def load_settings(assignments: Iterable[str] = (), **values: Any) -> Settings:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise MisuseError(f"setting {where}: {first['msg']}") from error
+    except SettingsError as error:
+        raise MisuseError(f"setting in the environment: {error}") from error
 
 
 def child_environment(values: Mapping[str, str]) -> dict[str, str]:

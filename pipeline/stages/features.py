@@ -182,6 +182,8 @@ class Features:
         self._zone = _zone_table(s.zone)
         self._join = -1 if s.reference_join == "span" else s.bar_ns
         self._symbols = 0
+        self._looked = 0
+        self._reference = -1
         self._floats = np.zeros((0, floats))
         self._counters = np.zeros((0, counters), np.int64)
         self._ring_ends = np.zeros(layout.REFERENCE_BARS, np.int64)
@@ -197,12 +199,14 @@ class Features:
         """The block with a row of features for each of its bars."""
         ticks, bars = block.rows["ticks"], block.rows["bars"]
         symbols = ticks.symbols
+        if self._reference < 0:  # codes are for ever: look among the new ones only
+            for code in range(self._looked, len(symbols)):
+                if symbols[code] == self._settings.reference_symbol:
+                    self._reference = code
+            self._looked = len(symbols)
         self._symbols = max(self._symbols, len(symbols))
         self._floats = grown(self._floats, self._symbols, 0.0)
         self._counters = grown(self._counters, self._symbols, 0)
-        reference = -1
-        if self._settings.reference_symbol in symbols:
-            reference = symbols.index(self._settings.reference_symbol)
         out = _room(len(bars))
         kernels.run(
             _plain(ticks["symbol"]),
@@ -222,7 +226,7 @@ class Features:
             self._settings.ewma_lambda,
             self._half_lives,
             self._zone,
-            reference,
+            self._reference,
             self._join,
             self._ring_ends,
             self._ring_returns,
@@ -250,11 +254,15 @@ class Features:
         Raises:
             ValueError: the snapshot was made with other periods.
         """
-        if not np.array_equal(state["plan"], self._plan):
+        same = np.array_equal(state["plan"], self._plan)
+        widths = state["floats"].shape[1], state["counters"].shape[1]
+        if not same or widths != (self._floats.shape[1], self._counters.shape[1]):
             raise ValueError("the snapshot of features was made with other periods")
         self._floats = state["floats"].copy()
         self._counters = state["counters"].copy()
         self._symbols = len(self._floats)
+        self._looked = 0
+        self._reference = -1
         self._ring_ends = state["ring_ends"].copy()
         self._ring_returns = state["ring_returns"].copy()
         self._ring_count = state["ring_count"].copy()

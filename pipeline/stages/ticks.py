@@ -1,7 +1,8 @@
 """Ticks: the ingest guard in front of all kernels decides what enters the chain, and why not."""
 
+import re
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,8 +11,10 @@ from pipeline.kernels import ticks as kernels
 from pipeline.stages.base import Block, Stage, State, grown
 from schemas.arrivals import FLOATS, Arrivals, Reject
 from schemas.blocks import Array, Rows, empty
-from schemas.ticks import DETAILS, REASONS, Reason
+from schemas.ticks import DETAILS, REASONS, SYMBOL_PATTERN
 from schemas.times import NO_TIME
+
+_SYMBOL: Final = re.compile(SYMBOL_PATTERN, re.ASCII)
 
 
 class GuardSettings(BaseModel):
@@ -79,6 +82,8 @@ class Ticks(Stage):
             arrays["counts"],
             verdict,
         )
+        # What bears no symbol of ours is counted under none.
+        self._unread += np.bincount(verdict[symbol < 0], minlength=len(REASONS))
         accepted = verdict == kernels.ACCEPTED
         everything = bool(accepted.all())
         rejects = () if everything else self._rejects(came, verdict)
@@ -86,12 +91,12 @@ class Ticks(Stage):
         return replace(block.plus(rows), rejects=(*block.rejects, *rejects))
 
     def _admit(self, came: Arrivals) -> Array:
-        bad = REASONS.index(Reason.BAD_SYMBOL)
-        unusable = {came.symbols[c] for c in came["symbol"][came["fault"] == bad].tolist()}
+        # A block may name symbols that it has no tick of: they wait for the one that has.
+        present = np.bincount(came["symbol"], minlength=len(came.symbols)).tolist()
         codes = np.empty(len(came.symbols), np.int32)
         for i, symbol in enumerate(came.symbols):
             code = self._codes.get(symbol, -1)
-            if code < 0 and symbol not in unusable:
+            if code < 0 and present[i] and _SYMBOL.fullmatch(symbol):
                 code = -2
                 if len(self._symbols) < self._settings.max_symbols:
                     code = len(self._symbols)
