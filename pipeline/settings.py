@@ -151,7 +151,9 @@ def load_settings(assignments: Iterable[str] = (), **values: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise MisuseError(f"setting {where}: {first['msg']}") from error
+        unknown = first["type"] == "extra_forbidden"
+        why = "there is no such setting" if unknown else first["msg"]
+        raise MisuseError(f"setting {where}: {why}") from error
     except SettingsError as error:
         raise MisuseError(f"setting in the environment: {error}") from error
 

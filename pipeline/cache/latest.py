@@ -177,4 +177,4 @@ def open_cache(url: str, settings: CacheSettings) -> Cache:
         )
     except ValueError as error:
         raise UnavailableError(f"TICKSTREAM_REDIS {url!r}: {error}") from error
-    return Cache(aioredis.Redis(connection_pool=pool), settings)
+    return Cache(aioredis.Redis.from_pool(pool), settings)

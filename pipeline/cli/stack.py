@@ -165,10 +165,10 @@ def check_workers(workers: int, settings: Settings) -> None:
     """More workers than partitions would idle.
 
     Raises:
-        TickstreamError: there are more.
+        MisuseError: there are more.
     """
     if workers > settings.topics.partitions:
-        raise TickstreamError(
+        raise MisuseError(
             f"{workers} workers share {settings.topics.partitions} partitions: "
             f"set topics.partitions to at least {workers}"
         )

@@ -438,7 +438,7 @@ def test_truncated_arrow_is_rejected_or_read_as_far_as_it_goes() -> None:
 
 
 @given(st.integers(0, 2000), st.integers(0, 255))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_damaged_arrow_never_crashes(at: int, byte: int) -> None:
     """One wrong byte anywhere in a stream gives rejects or ticks with places, never an error."""
     value = bytearray(table_of(symbol=utf8("A", "B"), id=["x", "y"], side=["buy", None]))
@@ -449,7 +449,7 @@ def test_damaged_arrow_never_crashes(at: int, byte: int) -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"\xff\xff\xff\xff", b"\xff", b"{", b"[", b""]))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_random_bytes_never_crash(tail: bytes, start: bytes) -> None:
     """Whatever comes, the next message is read and the bytes are a reject or nothing."""
     came, rejects = decode(start + tail, GOOD)

@@ -126,7 +126,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(documents(), st.booleans())
-@settings(max_examples=600)
+@settings(max_examples=250)
 def test_both_give_the_same_verdict_on_any_object(document: dict[str, Any], escaped: bool) -> None:
     """Objects with right, wrong, missing and unknown fields: accepted by both, or by neither."""
     try:
@@ -141,7 +141,7 @@ PIECES = [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"-", b"e", b".", b"0
 
 
 @given(documents(), st.data())
-@settings(max_examples=600)
+@settings(max_examples=250)
 @example({"symbol": "A", "ts": 1, "price": 1.5, "note": "x"}, None)
 def test_both_give_the_same_verdict_on_damaged_bytes(
     document: dict[str, Any], data: st.DataObject | None
