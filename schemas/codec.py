@@ -240,7 +240,14 @@ json_bytes: Final[Callable[[Any], bytes]] = _encoder.encode
 
 
 def tick_bytes(ticks: Sequence[Mapping[str, Any]], framing: str = "json") -> bytes:
-    """Ticks as one message: one JSON object, a JSON array, or an Arrow IPC stream."""
+    """Ticks as one message: one JSON object, a JSON array, or an Arrow IPC stream.
+
+    Ticks that no Arrow column can hold together (a text among numbers) are a JSON array.
+    """
     if framing == "arrow":
-        return table_bytes(pa.Table.from_pylist([dict(tick) for tick in ticks]))
+        names = dict.fromkeys(name for tick in ticks for name in tick)
+        try:
+            return table_bytes(pa.table({name: [t.get(name) for t in ticks] for name in names}))
+        except (pa.ArrowException, OverflowError):
+            pass
     return json_bytes(ticks[0] if len(ticks) == 1 else list(ticks))
