@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         serve(read_arguments(sys.argv[1:] if arguments is None else arguments))
     except TickstreamError as error:
-        _say(str(error))
+        sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     return 0
 

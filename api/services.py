@@ -36,6 +36,9 @@ class Services:
         self._tasks: list[asyncio.Task[None]] = []
         self._known: list[str] = []
         self._cache_again = 0.0
+        # The client's pool refuses, instead of waiting, when all its connections are in use; the
+        # half that is left is for the feed and for readiness.
+        self._cache_calls = asyncio.Semaphore(max(1, settings.cache.pool_max // 2))
 
     async def start(self) -> None:
         """Begin to open; returns at once, also when everything is away."""
@@ -93,7 +96,8 @@ class Services:
         if monotonic() < self._cache_again:
             raise UnavailableError("the cache was away a moment ago")
         try:
-            return await self.cache.latest(stage, names)
+            async with self._cache_calls:
+                return await self.cache.latest(stage, names)
         except UnavailableError as error:
             self._cache_again = monotonic() + _CACHE_PAUSE
             _log.warning("cache_failed", error=str(error))

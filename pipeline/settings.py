@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from pipeline.errors import MisuseError
 from pipeline.stages.bars import BarsSettings
@@ -174,7 +174,11 @@ def load_settings(assignments: Iterable[str] = (), **values: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise MisuseError(f"setting {where}: {first['msg']}") from error
+        unknown = first["type"] == "extra_forbidden"
+        why = "there is no such setting" if unknown else first["msg"]
+        raise MisuseError(f"setting {where}: {why}") from error
+    except SettingsError as error:
+        raise MisuseError(f"setting in the environment: {error}") from error
     load_user_features(settings.user)
     return settings
 

@@ -110,10 +110,11 @@ def _former(names: Iterable[str | None], index: dict[str, int]) -> Array:
 
 
 def _time_column(values: list[Any]) -> Array:
-    try:
-        return to_ns(np.array(values, np.int64))
-    except (TypeError, ValueError, OverflowError):  # text, null or a huge number among them
-        return np.array([parse_time(value) for value in values], np.int64)
+    times = np.array(values)
+    if times.dtype == np.int64:
+        return to_ns(times)
+    # Text, null or a huge number among them; numpy itself would read the text "5" as a number.
+    return np.array([parse_time(value) for value in values], np.int64)
 
 
 def from_structs(
@@ -192,11 +193,6 @@ def from_table(table: Any, index: dict[str, int]) -> dict[str, Array]:
 
     columns: dict[str, Array] = {}
     coded = _cast(column("symbol"), pa.utf8()).dictionary_encode()
-    words = [_symbol_codes((word,), index)[0] for word in coded.dictionary.to_pylist()]
-    if coded.null_count:
-        words.append(_symbol_codes(("",), index)[0])
-    codes = coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
-    columns["symbol"] = np.array(words, np.int32)[codes]
     columns["ts"] = _arrow_times(column("ts"))
     for name in (*FLOATS, *FACTORS):
         if name in names or name == "price":
@@ -215,6 +211,12 @@ def from_table(table: Any, index: dict[str, int]) -> dict[str, Array]:
         columns["was"] = _former(_cast(column("was"), pa.utf8()).to_pylist(), index)
     received = _arrow_times(column("recv_ts")) if "recv_ts" in names else np.zeros(n, np.int64)
     columns["recv_ts"] = np.where(received == NO_TIME, 0, received)
+    # Last, so that a table that cannot be read leaves no symbols behind.
+    words = [_symbol_codes((word,), index)[0] for word in coded.dictionary.to_pylist()]
+    if coded.null_count:
+        words.append(_symbol_codes(("",), index)[0])
+    codes = coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
+    columns["symbol"] = np.array(words, np.int32)[codes]
     return columns
 
 

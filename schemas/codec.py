@@ -105,38 +105,37 @@ class Decoder:
         self, message: Message, value: bytes, rejects: list[Reject]
     ) -> tuple[list[TickStruct], Array]:
         try:
+            if not value.isascii():
+                value.decode()  # msgspec does not look at the texts of fields that it skips
             found = [_one.decode(value)] if value[:1] == b"{" else _many.decode(value)
-        except msgspec.MsgspecError as error:
-            return self._json_slowly(message, value, rejects, error)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return self._json_slowly(message, value, rejects)
         except RecursionError:
             return self._undecodable(message, rejects, "nested too deeply")
         if b'"id"' in value or b'"recv_ts"' in value or b"\\" in value:
             for tick in found:
                 if _check(tick) is not None:
-                    return self._json_slowly(message, value, rejects, None)
+                    return self._json_slowly(message, value, rejects)
         return found, np.arange(len(found), dtype=np.int32)
 
     def _json_slowly(
-        self,
-        message: Message,
-        value: bytes,
-        rejects: list[Reject],
-        error: Exception | None,
+        self, message: Message, value: bytes, rejects: list[Reject]
     ) -> tuple[list[TickStruct], Array]:
         """Tick by tick: one bad tick does not take its neighbours with it."""
         try:
-            items = (
-                _raw.decode(value) if value[:1] == b"[" else [msgspec.json.decode(value) and value]
-            )
-        except (msgspec.MsgspecError, RecursionError):
+            items = _items(value)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return self._undecodable(message, rejects, str(error))
+        except RecursionError:
+            return self._undecodable(message, rejects, "nested too deeply")
         good: list[TickStruct] = []
         places: list[int] = []
         for i, item in enumerate(items):
             try:
+                str(item, "utf-8")
                 tick = _one.decode(item)
                 fault = _check(tick)
-            except (msgspec.MsgspecError, RecursionError) as why:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as why:
                 fault = str(why)
             if fault is None:
                 good.append(tick)
@@ -244,7 +243,14 @@ json_bytes: Final[Callable[[Any], bytes]] = _encoder.encode
 
 
 def tick_bytes(ticks: Sequence[Mapping[str, Any]], framing: str = "json") -> bytes:
-    """Ticks as one message: one JSON object, a JSON array, or an Arrow IPC stream."""
+    """Ticks as one message: one JSON object, a JSON array, or an Arrow IPC stream.
+
+    Ticks that no Arrow column can hold together (a text among numbers) are a JSON array.
+    """
     if framing == "arrow":
-        return table_bytes(pa.Table.from_pylist([dict(tick) for tick in ticks]))
+        names = dict.fromkeys(name for tick in ticks for name in tick)
+        try:
+            return table_bytes(pa.table({name: [t.get(name) for t in ticks] for name in names}))
+        except (pa.ArrowException, OverflowError):
+            pass
     return json_bytes(ticks[0] if len(ticks) == 1 else list(ticks))

@@ -14,7 +14,7 @@ _RFC3339: Final = re.compile(
     re.ASCII,
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Upper bounds of seconds, milliseconds and microseconds: each unit then covers 1971 to 2286.
+# Upper bounds of seconds, milliseconds and microseconds: each unit then covers 1971 to 2262.
 _SECONDS_BELOW, _MILLIS_BELOW, _MICROS_BELOW = 10**10, 10**13, 10**16
 _INT64_MAX: Final = 2**63 - 1
 
@@ -37,7 +37,8 @@ def parse_rfc3339(text: str) -> int:
 def to_ns(times: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Integer times of shape (n,), each in the unit that its size tells (s, ms, us or ns), to ns.
 
-    Seconds run below 1e10, milliseconds below 1e13, microseconds below 1e16; nothing overflows.
+    Seconds run below 1e10, milliseconds below 1e13, microseconds below 1e16; NO_TIME where int64
+    nanoseconds end (1677 and 2262).
     """
     size = np.abs(times)
     if size.size and size.min() >= _MICROS_BELOW:
@@ -47,8 +48,9 @@ def to_ns(times: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtyp
         10**9,
         np.where(size < _MILLIS_BELOW, 10**6, np.where(size < _MICROS_BELOW, 10**3, 1)),
     )
-    # NO_TIME is its own absolute value in two's complement, that is negative: keep it.
-    return np.where(times == NO_TIME, NO_TIME, times * np.where(times == NO_TIME, 1, scale))
+    # NO_TIME is its own absolute value in two's complement, that is negative: it fits, and stays.
+    fits = size <= _INT64_MAX // scale
+    return np.where(fits, times, NO_TIME) * np.where(fits & (times != NO_TIME), scale, 1)
 
 
 def parse_time(value: int | str | None) -> int:

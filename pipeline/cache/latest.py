@@ -167,13 +167,14 @@ def open_cache(url: str, settings: CacheSettings) -> Cache:
         UnavailableError: the address cannot be read.
     """
     try:
-        client = aioredis.from_url(
+        pool = aioredis.BlockingConnectionPool.from_url(
             url,
             max_connections=settings.pool_max,
+            timeout=settings.timeout,
             socket_timeout=settings.timeout,
             socket_connect_timeout=settings.timeout,
             health_check_interval=30,
         )
     except ValueError as error:
         raise UnavailableError(f"TICKSTREAM_REDIS {url!r}: {error}") from error
-    return Cache(client, settings)
+    return Cache(aioredis.Redis.from_pool(pool), settings)

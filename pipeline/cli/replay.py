@@ -20,7 +20,7 @@ from pipeline.cli.options import (
     time_option,
 )
 from pipeline.cli.progress import Progress, display
-from pipeline.errors import TickstreamError
+from pipeline.errors import MisuseError, TickstreamError
 from pipeline.replay.engine import parse_input, replay_file, replay_topic
 from pipeline.replay.parity import ParityReport, compare
 from pipeline.servers import Addresses
@@ -64,7 +64,7 @@ def replay(
     with Progress(f"replaying {source}") as progress:
         if isinstance(found, Path):
             if first is not None or last is not None:
-                raise TickstreamError("--from and --to are for kafka:prices")
+                raise MisuseError("--from and --to are for kafka:prices")
             manifest = replay_file(found, out, settings, progress)
         else:
             (kafka,) = demand(named_or_running(settings, data_dir), "kafka")

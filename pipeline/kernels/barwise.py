@@ -32,15 +32,10 @@ from pipeline.kernels.layout import (
     W_BOLL,
     W_CHANGES,
     W_CLOSES,
-    W_GARMAN_KLASS,
     W_HIGHS,
     W_LOWS,
-    W_OPEN_CLOSE,
-    W_OPEN_GAP,
-    W_PARKINSON,
     W_RETURNS,
     W_RETURNS2,
-    W_ROGERS_SATCHELL,
     W_STEPS,
     W_VOLUME,
     W_VWAP_PV,
@@ -50,6 +45,7 @@ from pipeline.kernels.layout import (
     place,
     wild,
 )
+from pipeline.kernels.ranges import ranges_update
 from pipeline.kernels.windows import (
     full,
     held,
@@ -67,16 +63,15 @@ from pipeline.kernels.windows import (
 from schemas.blocks import Array
 
 NAN = math.nan
-LN2 = math.log(2.0)
 # Places in the table of periods that are not windows.
 P_RSI, P_ATR, P_ADX, P_FAST, P_SLOW, P_SIGNAL, P_LAG, P_ROC, P_STEP = range(9)
 
 
 @piece
-def _return(f: Array, k: Array, close: float) -> float:
-    """The log return of this bar; NaN without one."""
+def _return(f: Array, k: Array, close: float, counted: bool) -> float:
+    """The log return of this bar; NaN without one that counts."""
     before = f[CLOSE]
-    if k[BARS] == 0 or not (close > 0.0 and before > 0.0):
+    if not counted or k[BARS] == 0 or not (close > 0.0 and before > 0.0):
         return NAN
     # Where every tick is a bar, the tick took the logarithm already: same inputs, same bits.
     if k[HELD] & HAS_RET and close == f[PRICE] and before == f[BEFORE]:
@@ -111,53 +106,6 @@ def _on_returns(
                 out[20, i] = cxy / math.sqrt(cxx * cyy)
     f[BAR_RET] = ret
     k[BAR_HELD] = 1
-
-
-@piece
-def _on_ranges(
-    f: Array,
-    k: Array,
-    plan: Array,
-    o: float,
-    h: float,
-    low: float,
-    c: float,
-    ret: float,
-    out: Array,
-    i: int,
-) -> None:
-    """Columns 4 to 6: Parkinson 1980, Garman-Klass 1980, Yang-Zhang 2000 (with Rogers-Satchell)."""
-    if not (o > 0.0 and h > 0.0 and low > 0.0 and c > 0.0):
-        return
-    if k[BARS] > 0 and f[CLOSE] > 0.0:
-        gap = ret if o == c else log_ratio(o, f[CLOSE])
-        moments_push(f, k, place(plan, W_OPEN_GAP), gap)
-    hl = 0.0
-    co = 0.0
-    rs = 0.0
-    if not (h == low and o == c):
-        hl = log_ratio(h, low)
-        co = log_ratio(c, o)
-        rs = log_ratio(h, c) * log_ratio(h, o) + log_ratio(low, c) * log_ratio(low, o)
-    sum_push(f, k, place(plan, W_PARKINSON), hl * hl)
-    sum_push(f, k, place(plan, W_GARMAN_KLASS), 0.5 * hl * hl - (2.0 * LN2 - 1.0) * co * co)
-    sum_push(f, k, place(plan, W_ROGERS_SATCHELL), rs)
-    moments_push(f, k, place(plan, W_OPEN_CLOSE), co)
-    w = place(plan, W_PARKINSON)
-    if full(k, w):
-        out[4, i] = math.sqrt(sum_read(f, k, w) / w[0] / (4.0 * LN2))
-    w = place(plan, W_GARMAN_KLASS)
-    if full(k, w):
-        out[5, i] = math.sqrt(max(sum_read(f, k, w) / w[0], 0.0))
-    w = place(plan, W_OPEN_GAP)
-    if full(k, w) and full(k, place(plan, W_ROGERS_SATCHELL)):
-        n = w[0]
-        share = 0.34 / (1.34 + (n + 1) / (n - 1))
-        _, gap_m2 = moments_read(f, k, w)
-        _, day_m2 = moments_read(f, k, place(plan, W_OPEN_CLOSE))
-        mean = sum_read(f, k, place(plan, W_ROGERS_SATCHELL)) / n
-        variance = gap_m2 / (n - 1) + share * day_m2 / (n - 1) + (1.0 - share) * mean
-        out[6, i] = math.sqrt(max(variance, 0.0))
 
 
 @piece
@@ -289,6 +237,7 @@ def bar_update(
     plan: Array,
     periods: Array,
     decay: float,
+    counted: bool,
     o: float,
     h: float,
     low: float,
@@ -306,6 +255,7 @@ def bar_update(
         plan: places of the windows.
         periods: int64 (9,), periods that are not windows, places P_*.
         decay: lambda of the EWMA of squared returns.
+        counted: whether the return to this bar counts.
         o: open.
         h: high.
         low: low.
@@ -320,9 +270,9 @@ def bar_update(
     """
     if wild(o) or wild(h) or wild(low) or wild(c) or wild(volume) or wild(notional):
         k[WILD] = 1
-    ret = _return(f, k, c)
+    ret = _return(f, k, c, counted)
     _on_returns(f, k, plan, decay, ret, out, i)
-    _on_ranges(f, k, plan, o, h, low, c, ret, out, i)
+    ranges_update(f, k, plan, o, h, low, c, ret, out, i)
     _on_closes(f, k, plan, periods, c, out, i)
     _on_bars(f, k, plan, periods, h, low, c, out, i)
     _on_volume(f, k, plan, c, ret, volume, notional, out, i)

@@ -5,8 +5,20 @@ from typing import Final
 
 from pipeline.kernels.barwise import bar_update
 from pipeline.kernels.hot import loop, piece
-from pipeline.kernels.layout import END, W_BETA, WILD, place
+from pipeline.kernels.layout import (
+    BAR_SESSION,
+    END,
+    LIFE,
+    REFERENCE,
+    SCALE,
+    SESSION,
+    VOLUME_SCALE,
+    W_BETA,
+    WILD,
+    place,
+)
 from pipeline.kernels.reference import pair_by_end, pair_by_span, remember
+from pipeline.kernels.rescale import rescale
 from pipeline.kernels.tickwise import tick_sample, tick_update
 from pipeline.kernels.windows import full, pairs_read
 from schemas.blocks import Array
@@ -26,6 +38,8 @@ def _close(
     decay: float,
     ends: Array,
     prices: tuple[Array, ...],
+    sessions: Array,
+    overnight: bool,
     zone: Array,
     reference: int,
     join: int,
@@ -39,12 +53,15 @@ def _close(
     k = counters[s]
     tick_sample(f, k, plan, zone, out, i, FIRST_TICK_COLUMN)
     end = ends[i]
+    counted = overnight or sessions[i] == k[BAR_SESSION]
+    k[BAR_SESSION] = sessions[i]
     ret = bar_update(
         f,
         k,
         plan,
         periods,
         decay,
+        counted,
         prices[0][i],
         prices[1][i],
         prices[2][i],
@@ -90,6 +107,35 @@ def _close(
                 out[j, i] = math.nan
 
 
+@piece
+def _turn(
+    floats: Array,
+    counters: Array,
+    plan: Array,
+    s: int,
+    reference: int,
+    life: int,
+    scale: float,
+    volume_scale: float,
+) -> None:
+    """Forget what another instrument left under this symbol; bring other units into these."""
+    f = floats[s]
+    k = counters[s]
+    if k[LIFE] != life:
+        for j in range(f.shape[0]):
+            f[j] = 0.0
+        for j in range(k.shape[0]):
+            k[j] = 0
+        k[LIFE] = life
+    elif f[SCALE] > 0.0 and (f[SCALE] != scale or f[VOLUME_SCALE] != volume_scale):
+        rescale(f, plan, scale / f[SCALE], volume_scale / f[VOLUME_SCALE])
+        if s == reference:
+            for j in range(floats.shape[0]):
+                floats[j, REFERENCE] *= scale / f[SCALE]
+    f[SCALE] = scale
+    f[VOLUME_SCALE] = volume_scale
+
+
 @loop
 def run(
     tick_symbols: Array,
@@ -97,9 +143,13 @@ def run(
     ts: Array,
     ticks: tuple[Array, ...],
     sides: Array,
+    marks: tuple[Array, ...],
+    scales: tuple[Array, ...],
     bar_symbols: Array,
     bar_ends: Array,
     bars: tuple[Array, ...],
+    bar_sessions: Array,
+    overnight: bool,
     at: Array,
     after: bool,
     floats: Array,
@@ -124,9 +174,13 @@ def run(
         ts: int64 (n,), ns.
         ticks: tuple of six float64 (n,): price, size, bid, ask, bid_size, ask_size; NaN missing.
         sides: int32 (n,), 0 buy, 1 sell, -1 unknown.
+        marks: tuple of two int32 (n,): life and session of the instrument.
+        scales: tuple of two float64 (n,): units of prices and of sizes.
         bar_symbols: int32 (m,).
         bar_ends: int64 (m,), ns.
         bars: tuple of six float64 (m,): open, high, low, close, volume, notional.
+        bar_sessions: int32 (m,).
+        overnight: whether returns across a session break count.
         at: int64 (m,), ascending: the tick that triggered the bar, n for the end of a file.
         after: whether the trigger belongs to the bar it closes.
         floats: float64 (symbols, F), changed.
@@ -144,6 +198,8 @@ def run(
         out: float64 (features, m or more), NaN on entry, filled.
     """
     price, size, bid, ask, bid_size, ask_size = ticks
+    life, session = marks
+    scale, volume_scale = scales
     n = tick_symbols.shape[0]
     m = bar_symbols.shape[0]
     j = 0
@@ -161,6 +217,8 @@ def run(
                 decay,
                 bar_ends,
                 bars,
+                bar_sessions,
+                overnight,
                 zone,
                 reference,
                 join,
@@ -174,11 +232,24 @@ def run(
             return
         if flags[i] == 0:
             s = tick_symbols[i]
+            _turn(
+                floats,
+                counters,
+                plan,
+                s,
+                reference,
+                life[i],
+                scale[i],
+                volume_scale[i],
+            )
+            counted = overnight or session[i] == counters[s, SESSION]
+            counters[s, SESSION] = session[i]
             tick_update(
                 floats[s],
                 counters[s],
                 plan,
                 half_lives,
+                counted,
                 ts[i],
                 price[i],
                 size[i],

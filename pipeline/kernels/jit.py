@@ -1,6 +1,8 @@
 """The one door to numba: strict IEEE arithmetic, compiled code cached for the user."""
 
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
 
 import numba
@@ -9,9 +11,20 @@ from platformdirs import user_cache_path
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Beside the sources would fail in a read-only install.
+
+def _cache_directory() -> str:
+    """A directory for compiled code of these very sources.
+
+    Beside the sources would fail in a read-only install; and numba looks only at the file of the
+    outermost function, so that a change in a piece that it calls would go unseen.
+    """
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    text = b"".join(source.read_bytes() for source in sources)
+    return str(user_cache_path("tickstream") / "numba" / sha256(text).hexdigest()[:16])
+
+
 # numba makes its setting names at run time, so type checkers do not know them.
-vars(numba.config)["CACHE_DIR"] = str(user_cache_path("tickstream") / "numba")
+vars(numba.config)["CACHE_DIR"] = _cache_directory()
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

@@ -44,7 +44,9 @@ RSI: Final = 23
 ATR: Final = RSI + indicators.RSI_FLOATS
 ADX: Final = ATR + indicators.ATR_FLOATS
 MACD: Final = ADX + indicators.ADX_FLOATS
-FLOATS: Final = MACD + indicators.MACD_FLOATS
+SCALE: Final = MACD + indicators.MACD_FLOATS  # units of all this; 0 before the first tick
+VOLUME_SCALE: Final = SCALE + 1
+FLOATS: Final = VOLUME_SCALE + 1
 
 # Counters.
 TICKS: Final = 0  # accepted
@@ -64,7 +66,10 @@ ATR_SEEN: Final = 13
 ADX_SEEN: Final = 14
 MACD_SEEN: Final = 15
 WILD: Final = 16  # 1 once an input was so large or small that results may overflow
-COUNTERS: Final = 17
+LIFE: Final = 17  # which instrument bore the symbol
+SESSION: Final = 18  # of the last tick
+BAR_SESSION: Final = 19  # of the last bar
+COUNTERS: Final = 20
 
 # Bits of HELD.
 HAS_RET: Final = 1

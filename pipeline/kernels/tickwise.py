@@ -75,8 +75,8 @@ def _decay(f: Array, seconds: float, vol_half_life: float, rate_half_life: float
 
 
 @piece
-def _price(f: Array, k: Array, plan: Array, price: float) -> int:
-    """Returns and their windows; HAS_RET when there is a return."""
+def _price(f: Array, k: Array, plan: Array, price: float, counted: bool) -> int:
+    """Returns and their windows; HAS_RET when there is a return that counts."""
     before = f[PRICE]
     bits = 0
     if k[TICKS] > 0:
@@ -84,7 +84,7 @@ def _price(f: Array, k: Array, plan: Array, price: float) -> int:
             k[SIGN] = 1
         elif price < before:
             k[SIGN] = -1
-        if price > 0.0 and before > 0.0:
+        if counted and price > 0.0 and before > 0.0:
             ret = log_ratio(price, before)
             f[RET] = ret
             f[VOL_NUM] += ret * ret
@@ -160,6 +160,7 @@ def tick_update(
     k: Array,
     plan: Array,
     half_lives: Array,
+    counted: bool,
     ts: int,
     price: float,
     size: float,
@@ -176,6 +177,7 @@ def tick_update(
         k: counters of the symbol.
         plan: places of the windows.
         half_lives: seconds, float64 (2,), of volatility and of intensity.
+        counted: whether the return to this tick counts.
         ts: ns.
         price: finite.
         size: NaN when missing, as the four of the quote.
@@ -187,7 +189,7 @@ def tick_update(
     """
     if k[TICKS] > 0:
         _decay(f, (ts - k[TS]) * 1e-9, half_lives[0], half_lives[1])
-    bits = _price(f, k, plan, price)
+    bits = _price(f, k, plan, price, counted)
     bits |= _size(f, k, plan, price, size, side)
     bits |= _quote(f, k, plan, bid, ask, bid_size, ask_size)
     if wild(price) or wild(size) or wild(bid) or wild(ask) or wild(bid_size) or wild(ask_size):

@@ -136,8 +136,7 @@ def moments_push(f: Array, k: Array, w: Place, x: float) -> None:
         k[b] = p
         return
     f[a] = x
-    mean = 0.0
-    m2 = 0.0
+    mean = m2 = 0.0
     for c in range(1, n + 1):
         j = a + 3 + 2 * (n - c)
         d = f[j] - x - mean
@@ -146,8 +145,7 @@ def moments_push(f: Array, k: Array, w: Place, x: float) -> None:
         m2 += d * step * (c - 1)
         f[j] = mean
         f[j + 1] = m2
-    f[a + 1] = 0.0
-    f[a + 2] = 0.0
+    f[a + 1] = f[a + 2] = 0.0
     k[b] = 0
 
 
@@ -197,11 +195,7 @@ def pairs_push(f: Array, k: Array, w: Place, x: float, y: float) -> None:
         f[a + 4] += dy * dy * scale
         k[b] = p
         return
-    mx = 0.0
-    my = 0.0
-    cxx = 0.0
-    cxy = 0.0
-    cyy = 0.0
+    mx = my = cxx = cxy = cyy = 0.0
     for c in range(1, n + 1):
         j = a + 5 + 5 * (n - c)
         dx = f[j] - mx
@@ -213,11 +207,8 @@ def pairs_push(f: Array, k: Array, w: Place, x: float, y: float) -> None:
         cxx += dx * dx * scale
         cxy += dx * dy * scale
         cyy += dy * dy * scale
-        f[j] = mx
-        f[j + 1] = my
-        f[j + 2] = cxx
-        f[j + 3] = cxy
-        f[j + 4] = cyy
+        f[j], f[j + 1] = mx, my
+        f[j + 2], f[j + 3], f[j + 4] = cxx, cxy, cyy
     for j in range(a, a + 5):
         f[j] = 0.0
     k[b] = 0
@@ -273,13 +264,11 @@ def sorted_push(ordered: Array, ring: Array, place: Array, x: float) -> None:
         x: a finite value.
     """
     n = ring.shape[0]
-    p = place[0]
-    count = place[1]
+    p, count = place[0], place[1]
     if count == n:
         old = ring[p]
         count -= 1
-        low = 0
-        high = count
+        low, high = 0, count
         while low < high:
             middle = (low + high) // 2
             if ordered[middle] < old:

@@ -69,8 +69,8 @@ class ReplayOutput:
     """A directory of Parquet files that appears under its name when it is complete."""
 
     def __init__(self, directory: Path, row_group: int) -> None:
-        self._directory = directory
-        self._partial = directory.with_name(f".{directory.name}.partial")
+        self._directory = directory.resolve()
+        self._partial = self._directory.parent / f".{self._directory.name}.partial"
         self._row_group = row_group
         self._writers: dict[str, _Writer] = {}
         self._reasons: dict[str, int] = {}

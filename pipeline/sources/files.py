@@ -1,5 +1,6 @@
 """Tick files, CSV (also gzipped), Parquet or Arrow, read in pieces."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,20 +8,30 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
 from pipeline.errors import MisuseError
 from pipeline.sources.factors import Factors
 from pipeline.sources.localtime import LocalTimes
-from schemas.arrivals import FACTORS, FLOATS, Arrivals, arrivals, from_table
+from schemas.arrivals import FACTORS, FLOATS, Arrivals, arrivals, from_table, id_key
 from schemas.blocks import Array
 from schemas.ticks import REASONS, Reason
-from schemas.times import parse_time
+from schemas.times import NO_TIME, parse_time
 
 REQUIRED: Final = ("symbol", "ts", "price")
 _RENAMED: Final = {"trade_id": "id"}
 _USED: Final = (*REQUIRED, *FLOATS, *FACTORS, "side", "id", "recv_ts", "was")
+_BOM: Final = b"\xef\xbb\xbf"
+# What a text must be to be a number: one row is never judged by its neighbours.
+_NUMBER: Final = (
+    r"(?i)^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf(inity)?|nan(\([0-9a-z_]*\))?)$"
+)
+_INTEGER: Final = r"^-?[0-9]{1,19}$"
+_WHOLE: Final = re.compile(_INTEGER, re.ASCII)
+_WHOLES: Final = ("ts", "recv_ts", "id")  # integers, or texts that say the same
+_NS: Final = pa.timestamp("ns", "UTC")
 _PIECE: Final = 4 * 1024 * 1024
 _MALFORMED: Final = REASONS.index(Reason.MALFORMED)
 _BAD: Final = "malformed"  # a column of ours: which rows hold something unreadable
@@ -81,8 +92,12 @@ def _open_csv(path: Path) -> Iterator[Any]:
         if not probe.read(1):
             return
     with pa.input_stream(str(path)) as source:
-        header = _header(source)
+        first, _, rest = source.read(65_536).removeprefix(_BOM).partition(b"\n")
+    header = _header(first)
     if not header:
+        return
+    if not rest.strip():
+        yield pa.table({name: pa.array([], pa.utf8()) for name in header})
         return
     options = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(header, pa.utf8()), strings_can_be_null=True, null_values=[""]
@@ -94,9 +109,9 @@ def _open_csv(path: Path) -> Iterator[Any]:
             yield pa.Table.from_batches([batch])
 
 
-def _header(source: Any) -> list[str]:
+def _header(first: bytes) -> list[str]:
     """The names of the first line, so that each column can be asked for as text."""
-    line = source.read(65_536).split(b"\n", 1)[0].decode(errors="replace")
+    line = first.decode(errors="replace")
     return [name.strip().strip('"') for name in line.split(",")] if line.strip() else []
 
 
@@ -109,29 +124,35 @@ def _checked(path: Path, table: Any) -> Any:
     return table.select([name for name in names if name in _USED])
 
 
-def _numbers(column: Any, kind: Any) -> tuple[Any, Array]:
+def _numbers(column: Any) -> tuple[Any, Array]:
     """A text column as numbers, and which rows are none; those become null."""
     try:
-        return column.cast(kind), np.zeros(len(column), np.bool_)
+        return column.cast(pa.float64()), np.zeros(len(column), np.bool_)
     except pa.ArrowInvalid:
-        read = int if pa.types.is_integer(kind) else float
-        values: list[float | None] = []
-        bad = np.zeros(len(column), np.bool_)
-        for place, text in enumerate(column.to_pylist()):
-            try:
-                values.append(None if text is None else read(text))
-            except ValueError:
-                values.append(None)
-                bad[place] = True
-        return pa.chunked_array([pa.array(values, kind)]), bad
+        clean = pc.match_substring_regex(column, _NUMBER)
+        wrong = pc.fill_null(pc.invert(clean), fill_value=False)
+        return pc.if_else(clean, column, None).cast(pa.float64()), np.asarray(wrong)
 
 
-def _times(column: Any) -> Any:
-    """A text column of times as integers where all are, else left as text."""
+def _integers(column: Any) -> Any:
+    """A text column as integers where all of it is, else as it stands."""
+    if not pc.all(pc.match_substring_regex(column, _INTEGER), min_count=0).as_py():
+        return column
     try:
         return column.cast(pa.int64())
-    except pa.ArrowInvalid:
+    except pa.ArrowInvalid:  # beyond 64 bits
         return column
+
+
+def _whole(text: str) -> int | str:
+    """The integer that a text is, else the text: a column may hold both."""
+    if _WHOLE.fullmatch(text) and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    return text
+
+
+def _is_text(column: Any) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 
 
 def typed(table: Any) -> tuple[Any, Array]:
@@ -139,13 +160,13 @@ def typed(table: Any) -> tuple[Any, Array]:
     bad = np.zeros(table.num_rows, np.bool_)
     for place, name in enumerate(table.column_names):
         column = table.column(name)
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        if not _is_text(column):
             continue
         if name in FLOATS or name in FACTORS:
-            column, wrong = _numbers(column, pa.float64())
+            column, wrong = _numbers(column)
             bad |= wrong
-        elif name in {"ts", "recv_ts", "id"}:
-            column = _times(column)
+        elif name in _WHOLES:
+            column = _integers(column)
         table = table.set_column(place, name, column)
     return table, bad
 
@@ -161,6 +182,17 @@ class Reading:
 AS_IT_IS: Final = Reading()
 
 
+def _keyed(table: Any) -> Any:
+    """A typed table whose remaining texts of times and ids are read row by row."""
+    for place, name in enumerate(table.column_names):
+        if name not in _WHOLES or not _is_text(table.column(name)):
+            continue
+        read, kind = (id_key, pa.int64()) if name == "id" else (parse_time, _NS)
+        values = [None if t is None else read(_whole(t)) for t in table.column(name).to_pylist()]
+        table = table.set_column(place, name, pa.array(values, kind))
+    return table
+
+
 def read_arrivals(path: Path, block: int, reading: Reading = AS_IT_IS) -> Iterator[Arrivals]:
     """The ticks of a file in blocks: partition 0, the row number is the offset.
 
@@ -172,7 +204,7 @@ def read_arrivals(path: Path, block: int, reading: Reading = AS_IT_IS) -> Iterat
     for table in read_tables(path):
         try:
             columns, bad = typed(_localised(table, reading.local))
-            parts = from_table(columns, index)
+            parts = from_table(_keyed(columns), index)
         except (pa.ArrowException, KeyError, ValueError) as error:
             raise MisuseError(f"{path}: {_line(error)}") from error
         n = len(parts["ts"])
@@ -195,7 +227,7 @@ def _localised(table: Any, local: LocalTimes | None) -> Any:
     column = table.column(place)
     if not pa.types.is_string(column.type):
         return table
-    integers = _times(column)
+    integers = _integers(column)
     if pa.types.is_integer(integers.type):
         return table
     times = [local.to_ns(text) for text in column.to_pylist()]
@@ -212,11 +244,18 @@ def read_documents(path: Path, reading: Reading = AS_IT_IS) -> Iterator[dict[str
         texts = table.to_pylist() if bad.any() else []
         for place, row in enumerate(columns.to_pylist()):
             source = texts[place] if bad[place] else row
-            document = {n: _plain(value) for n, value in source.items() if value is not None}
+            document = {n: _plain(n, value) for n, value in source.items() if value is not None}
             if reading.factors is not None:
                 document |= reading.factors.one(document, parse_time(document.get("ts")))
             yield document
 
 
-def _plain(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else value
+def _plain(name: str, value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        value = value.isoformat()
+    if name not in _WHOLES or not isinstance(value, str):
+        return value
+    whole = _whole(value)
+    if name == "recv_ts" and (ns := parse_time(whole)) != NO_TIME:
+        return ns  # on the wire it is an integer
+    return whole

@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import StateError
-from pipeline.stages.bars import Bars, BarsSettings
+from pipeline.kernels.bars import TICKS, TIME
+from pipeline.stages.bars import Bars, BarsSettings, parse_clock
 from pipeline.stages.base import Block, Stage, State, joined
 from pipeline.stages.custom import Custom, CustomSettings
 from pipeline.stages.features import Features, FeaturesSettings
@@ -54,7 +55,7 @@ class Chain:
         self._stages: tuple[Stage, ...] = (
             self.ticks,
             Bars(settings.bars),
-            Features(settings.features),
+            Features(_with_clock(settings)),
             Custom(settings.user),
             Regimes(settings.regimes),
             Predictions(settings.predictions),
@@ -116,7 +117,7 @@ class Chain:
             version, fingerprint, digest, body = msgspec.msgpack.decode(
                 data, type=tuple[int, str, str, bytes]
             )
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StateError("the snapshot is damaged: it cannot be read") from error
         if version != STATE_VERSION or fingerprint != self._fingerprint:
             raise StateError(
@@ -128,6 +129,15 @@ class Chain:
         state: dict[str, Any] = msgspec.msgpack.decode(body)
         for stage in self._stages:
             stage.restore(_unpacked(state[stage.name]))
+
+
+def _with_clock(settings: ChainSettings) -> FeaturesSettings:
+    """The settings of the features, told how wide the bars are: pairs of returns join by it."""
+    kind, width = parse_clock(settings.bars.clock)
+    # Tick bars of two symbols almost never end together: their returns join by time span.
+    join = "span" if kind == TICKS else settings.features.reference_join
+    width = width if kind == TIME else 0
+    return settings.features.model_copy(update={"bar_ns": width, "reference_join": join})
 
 
 def _packed(state: State) -> dict[str, tuple[str, list[int], bytes]]:

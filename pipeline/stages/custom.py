@@ -1,12 +1,12 @@
 """A user's own features: one decorated function in one file, run like the built-in ones.
 
-    from pipeline.stages.custom import feature
+from pipeline.stages.custom import feature
 
-    @feature(inputs=("close",), periods=20, unit="0..1")
-    def close_place(close):
-        \"\"\"Where the close lies in the range of the last 20 closes.\"\"\"
-        low, high = close.min(), close.max()
-        return (close[-1] - low) / (high - low) if high > low else 0.5
+@feature(inputs=("close",), periods=20, unit="0..1")
+def close_place(close):
+    \"\"\"Where the close lies in the range of the last 20 closes.\"\"\"
+    low, high = close.min(), close.max()
+    return (close[-1] - low) / (high - low) if high > low else 0.5
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -97,7 +97,7 @@ def load(settings: CustomSettings) -> tuple[Feature, ...]:
     """The features that the files declare, in their order; their columns join `features`.
 
     Raises:
-        MisuseError: a file cannot be run, declares none, or names a column that is taken or unknown.
+        MisuseError: a file cannot be run, declares none, or names a taken or unknown column.
     """
     builtin = [c.name for c in (*COLUMNS["bars"], *COLUMNS["features"]) if c.kind == "float64"]
     found: list[Feature] = []

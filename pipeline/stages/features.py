@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from pipeline.kernels import features as kernels
 from pipeline.kernels import layout
-from pipeline.stages.base import Block, State, grown
-from schemas.blocks import IDENTITY, NAMES, Array, Rows
+from pipeline.stages.base import Block, State, grown, moved
+from schemas.blocks import IDENTITY, Array, Rows, names_of
 
 _HEAD: Final = (*(c.name for c in IDENTITY), "symbol", "ts", "known_at")
-FEATURES: Final = NAMES["features"][len(_HEAD) :]
+FEATURES: Final = names_of("features")[len(_HEAD) :]
 _TICKS: Final = ("price", "size", "bid", "ask", "bid_size", "ask_size")
 _BARS: Final = ("open", "high", "low", "close", "volume", "notional")
 _WEEK: Final = 7 * 86_400
@@ -64,6 +64,9 @@ class FeaturesSettings(BaseModel, frozen=True, extra="forbid"):
         "span: the reference's return between our two closes (clocks that count ticks)",
     )
     bar_ns: int = Field(0, ge=0, description="ns of a time clock, 0 for the other clocks")
+    exclude_overnight: bool = Field(
+        False, description="returns across a session break are null and enter nothing"
+    )
     zone: str = Field("UTC", description="IANA zone of tod_sin and tod_cos")
 
     @field_validator("zone")
@@ -182,6 +185,8 @@ class Features:
         self._zone = _zone_table(s.zone)
         self._join = -1 if s.reference_join == "span" else s.bar_ns
         self._symbols = 0
+        self._looked = 0
+        self._reference = -1
         self._floats = np.zeros((0, floats))
         self._counters = np.zeros((0, counters), np.int64)
         self._ring_ends = np.zeros(layout.REFERENCE_BARS, np.int64)
@@ -197,12 +202,14 @@ class Features:
         """The block with a row of features for each of its bars."""
         ticks, bars = block.rows["ticks"], block.rows["bars"]
         symbols = ticks.symbols
+        if self._reference < 0:  # codes are for ever: look among the new ones only
+            for code in range(self._looked, len(symbols)):
+                if symbols[code] == self._settings.reference_symbol:
+                    self._reference = code
+            self._looked = len(symbols)
         self._symbols = max(self._symbols, len(symbols))
         self._floats = grown(self._floats, self._symbols, 0.0)
         self._counters = grown(self._counters, self._symbols, 0)
-        reference = -1
-        if self._settings.reference_symbol in symbols:
-            reference = symbols.index(self._settings.reference_symbol)
         out = _room(len(bars))
         kernels.run(
             _plain(ticks["symbol"]),
@@ -210,9 +217,13 @@ class Features:
             _plain(ticks["ts"]),
             tuple(_plain(ticks[name]) for name in _TICKS),
             _plain(ticks["side"]),
+            tuple(_plain(ticks[name]) for name in ("life", "session")),
+            tuple(_plain(ticks[name]) for name in ("scale", "volume_scale")),
             _plain(bars["symbol"]),
             _plain(bars["ts"]),
             tuple(_plain(bars[name]) for name in _BARS),
+            _plain(bars["session"]),
+            not self._settings.exclude_overnight,
             _plain(block.at),
             block.after,
             self._floats,
@@ -222,7 +233,7 @@ class Features:
             self._settings.ewma_lambda,
             self._half_lives,
             self._zone,
-            reference,
+            self._reference,
             self._join,
             self._ring_ends,
             self._ring_returns,
@@ -250,11 +261,22 @@ class Features:
         Raises:
             ValueError: the snapshot was made with other periods.
         """
-        if not np.array_equal(state["plan"], self._plan):
+        same = np.array_equal(state["plan"], self._plan)
+        widths = state["floats"].shape[1], state["counters"].shape[1]
+        if not same or widths != (self._floats.shape[1], self._counters.shape[1]):
             raise ValueError("the snapshot of features was made with other periods")
         self._floats = state["floats"].copy()
         self._counters = state["counters"].copy()
         self._symbols = len(self._floats)
+        self._looked = 0
+        self._reference = -1
         self._ring_ends = state["ring_ends"].copy()
         self._ring_returns = state["ring_returns"].copy()
         self._ring_count = state["ring_count"].copy()
+
+    def rename(self, old: int, new: int) -> None:
+        """Move the state of one symbol to another; the old one starts anew."""
+        self._symbols = max(self._symbols, old + 1, new + 1)
+        arrays = {"floats": self._floats, "counters": self._counters}
+        moved(arrays, old, new)
+        self._floats, self._counters = arrays["floats"], arrays["counters"]

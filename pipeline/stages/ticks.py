@@ -1,7 +1,8 @@
 """Ticks: the ingest guard in front of all kernels decides what enters the chain, and why not."""
 
+import re
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,10 +11,12 @@ from pipeline.kernels import ticks as kernels
 from pipeline.stages.base import Block, Stage, State, grown
 from schemas.arrivals import FACTORS, FLOATS, Arrivals, Reject
 from schemas.blocks import Array, Rows, empty
-from schemas.ticks import COUNTED, DETAILS, REASONS, Note, Reason
+from schemas.ticks import COUNTED, DETAILS, REASONS, SYMBOL_PATTERN, Note
 
 _SECOND = 10**9
 _RENAMED = COUNTED.index(Note.RENAMED)
+
+_SYMBOL: Final = re.compile(SYMBOL_PATTERN, re.ASCII)
 
 
 class GuardSettings(BaseModel):
@@ -112,6 +115,8 @@ class Ticks(Stage):
             ints,
             floats,
         )
+        # What bears no symbol of ours is counted under none.
+        self._unread += np.bincount(verdict[symbol < 0], minlength=len(REASONS))
         accepted = verdict == kernels.ACCEPTED
         everything = bool(accepted.all())
         rejects = () if everything else self._rejects(came, verdict)
@@ -138,8 +143,6 @@ class Ticks(Stage):
         arrays["counts"][new, _RENAMED] += 1
 
     def _admit(self, came: Arrivals) -> Array:
-        bad = REASONS.index(Reason.BAD_SYMBOL)
-        unusable = {came.symbols[c] for c in came["symbol"][came["fault"] == bad].tolist()}
         codes = np.full(len(came.symbols), -1, np.int32)
         present, first = np.unique(came["symbol"], return_index=True)
         have = len(self._symbols)
@@ -147,7 +150,7 @@ class Ticks(Stage):
         for i in present[np.argsort(first)].tolist():
             symbol = came.symbols[i]
             code = self._codes.get(symbol, -1)
-            if code < 0 and symbol not in unusable:
+            if code < 0 and _SYMBOL.fullmatch(symbol):
                 code = -2
                 if len(self._symbols) < self._settings.max_symbols:
                     code = len(self._symbols)

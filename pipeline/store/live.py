@@ -154,9 +154,9 @@ class LiveStore:
                 batch.partition,
                 reject.offset,
                 reject.index,
-                reject.symbol,
+                _storable(reject.symbol),
                 reject.reason.value,
-                reject.detail,
+                _storable(reject.detail),
                 value,
                 day,
             )
@@ -177,6 +177,11 @@ class LiveStore:
         if counts:
             columns = [list(column) for column in zip(*counts, strict=True)]
             await connection.execute(statement("set_quality"), *columns)
+
+
+def _storable(text: str) -> str:
+    """A text of a stranger as Postgres takes it: no NUL; the value keeps what really came."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 async def _stream(parts: Sequence[bytes]) -> AsyncIterator[bytes]:

@@ -39,16 +39,18 @@ class Pool:
         """A connection for the length of a block.
 
         Raises:
-            UnavailableError: none came free in time, or the server is away.
+            UnavailableError: none came free in time, the server is away or went away meanwhile.
         """
         try:
             connection = await self._pool.acquire(timeout=self._settings.acquire_timeout)
         except TimeoutError as error:
             raise UnavailableError("Postgres: no connection came free in time") from error
-        except OSError as error:
-            raise UnavailableError(f"Postgres does not answer: {error}") from error
+        except RETRYABLE as error:
+            raise _away(error) from error
         try:
             yield connection
+        except RETRYABLE as error:
+            raise _away(error) from error
         finally:
             await self._pool.release(connection)
 
@@ -80,6 +82,11 @@ class Pool:
             self._pool.terminate()
 
 
+def _away(error: BaseException) -> UnavailableError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UnavailableError(f"Postgres does not answer: {reason}")
+
+
 async def open_pool(dsn: str, settings: StoreSettings) -> Pool:
     """Connect.
 
@@ -100,6 +107,5 @@ async def open_pool(dsn: str, settings: StoreSettings) -> Pool:
             },
         )
     except (*RETRYABLE, asyncpg.PostgresError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnavailableError(f"Postgres does not take us: {reason}") from error
+        raise _away(error) from error
     return Pool(pool, settings)

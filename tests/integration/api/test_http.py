@@ -179,6 +179,17 @@ async def test_the_cache_goes_and_comes(
         assert await ask(client, query) == {"data": data}
 
 
+async def test_many_requests_at_once_are_served_by_the_cache(
+    settings: Settings, feed: Feed
+) -> None:
+    """More requests at once than the cache has connections wait their turn."""
+    await feed.put({"ticks": make_rows("ticks", "A", 2)}, ["A"])
+    query = '{ symbol(name: "A") { price { price } bar { n } } }'
+    async with served(settings) as client:
+        answers = await asyncio.gather(*[ask(client, query) for _ in range(64)])
+    assert answers == [{"data": {"symbol": {"price": {"price": 1.5}, "bar": None}}}] * 64
+
+
 async def test_postgres_goes_and_comes(
     settings: Settings, feed: Feed, postgres_server: PostgresServer
 ) -> None:

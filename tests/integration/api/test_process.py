@@ -175,7 +175,7 @@ def test_misuse_is_one_line(arguments: list[str], values: dict[str, str], words:
     code, text = refusal(arguments, values)
     assert code == 2
     assert words in text
-    assert text.startswith("api: ")
+    assert text.startswith("error: ")
     assert text.count("\n") == 1
 
 
@@ -186,5 +186,5 @@ def test_a_taken_port_is_named() -> None:
         port = taken.getsockname()[1]
         code, text = refusal(["--port", str(port)], values)
     assert code == 1
-    assert text.startswith(f"api: port {port} on 127.0.0.1 cannot be had")
+    assert text.startswith(f"error: port {port} on 127.0.0.1 cannot be had")
     assert text.count("\n") == 1

@@ -1,0 +1,170 @@
+"""The command line, workers and whole stacks as processes of their own."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from pipeline.servers import Addresses, running_addresses
+from pipeline.settings import child_environment
+
+TICKSTREAM = str(Path(sys.executable).with_name("tickstream"))
+
+
+def environment(values: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without any of our variables, then the given ones."""
+    ours = child_environment({})
+    plain = {name: text for name, text in ours.items() if not name.startswith("TICKSTREAM_")}
+    return {**plain, **(values or {})}
+
+
+def naming(addresses: Addresses) -> dict[str, str]:
+    """The variables that name servers."""
+    return {f"TICKSTREAM_{name.upper()}": text for name, text in asdict(addresses).items()}
+
+
+def tickstream(
+    *arguments: object,
+    values: Mapping[str, str] | None = None,
+    timeout: float = 100.0,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [TICKSTREAM, *map(str, arguments)],
+        env=environment(values),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def only_line(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The single line of an error for people; fails unless it is one, with this exit code."""
+    told = f"exit {done.returncode}\nstdout: {done.stdout}\nstderr: {done.stderr}"
+    assert done.returncode == code, told
+    assert done.stderr.startswith("error: "), told
+    assert done.stderr.count("\n") == 1, told
+    assert done.stderr.rstrip("\n").isprintable(), told
+    return done.stderr.strip()
+
+
+def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
+    """Look every 50 ms until it holds; a failed test after that."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Worker:
+    """One worker process on named servers, restarted by the test; its log is kept over restarts."""
+
+    def __init__(self, addresses: Addresses, log: Path, *sets: str) -> None:
+        self.log = log
+        self.starts = 0
+        self._sets = [part for one in sets for part in ("--set", one)]
+        self._environment = environment(naming(addresses))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it, as the supervisor of `up` does."""
+        self.starts += 1
+        with self.log.open("ab") as sink:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "agents", *self._sets],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+            )
+
+    def kill(self) -> None:
+        """End it by kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self, seconds: float = 30.0) -> int:
+        """Ask it to end; its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            return self._process.wait(seconds)
+        finally:
+            self._process.kill()
+
+    def __enter__(self) -> "Worker":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.alive:
+            self.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A running `tickstream up`."""
+
+    process: subprocess.Popen[bytes]
+    addresses: Addresses
+    api: str
+    log: Path
+
+    def values(self) -> dict[str, str]:
+        """The variables that name its servers and its API."""
+        return {**naming(self.addresses), "TICKSTREAM_API": self.api}
+
+
+@contextlib.contextmanager
+def up(data_dir: Path, log: Path) -> Iterator[Up]:
+    """`tickstream up` on a data directory; drained and stopped in the end by Ctrl-C."""
+    port = free_port()
+    with log.open("wb") as sink:
+        process = _popen(sink, "up", "--data-dir", data_dir, "--set", f"api.port={port}")
+    try:
+
+        def serves() -> bool:
+            text = log.read_text(encoding="utf-8")
+            assert process.poll() is None, f"up ended at once: {text}"
+            return "running;" in text
+
+        wait_until(serves, 90, "the start of `up`")
+        addresses = Addresses(**running_addresses(data_dir))
+        yield Up(process, addresses, f"http://127.0.0.1:{port}/graphql", log)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, log.read_text(encoding="utf-8")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _popen(sink: IO[bytes], *arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [TICKSTREAM, *map(str, arguments)],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=sink,
+        stderr=sink,
+    )
