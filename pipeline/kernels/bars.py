@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.kernels.jit import kernel
+from pipeline.kernels.hot import loop, piece
 from schemas.blocks import Array
 
 TIME, TICKS, ROW = 0, 1, 2
@@ -19,7 +19,7 @@ OUT_SESSION, OUT_LIFE, OUT_STALE = 6, 7, 8
 INT_OUT = 9
 
 
-@kernel
+@piece
 def _emit(
     f: Array,
     k: Array,
@@ -31,7 +31,8 @@ def _emit(
     trigger: int,
     stale: int,
 ) -> None:
-    floats[:FLOAT_STATE] = f[:FLOAT_STATE]
+    for j in range(FLOAT_STATE):
+        floats[j] = f[j]
     if k[SIZED] == 0:
         floats[VOLUME] = np.nan
         floats[NOTIONAL] = np.nan
@@ -54,7 +55,7 @@ def _emit(
     k[EXEC_TS] = -1
 
 
-@kernel
+@piece
 def _enter(f: Array, k: Array, price: float, size: float, bucket: int) -> None:
     if k[N] == 0:
         f[OPEN] = price
@@ -74,7 +75,7 @@ def _enter(f: Array, k: Array, price: float, size: float, bucket: int) -> None:
     k[N] += 1
 
 
-@kernel
+@piece
 def _turn(f: Array, k: Array, life: int, scale: float, volume_scale: float) -> None:
     """Drop an open bar of another instrument; bring one of other units into these."""
     if life != k[LIFE]:
@@ -97,7 +98,7 @@ def _turn(f: Array, k: Array, life: int, scale: float, volume_scale: float) -> N
     f[VOLUME_SCALE] = volume_scale
 
 
-@kernel
+@loop
 def bars(
     clock: int,
     width: int,
@@ -168,7 +169,7 @@ def bars(
     return rows
 
 
-@kernel
+@loop
 def close_all(
     clock: int,
     width: int,

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from pipeline.kernels.jit import kernel
+from pipeline.kernels.hot import loop
 from schemas.blocks import Array
 
 P_UP, P_MOMENTUM, P_BASE_RATE, W_MOMENTUM, W_BASE_RATE, SIGMA = range(6)
 OUTPUTS = 6
 
 
-@kernel
+@loop
 def predictions(
     horizon: int,
     momentum_scale: float,
@@ -43,7 +43,8 @@ def predictions(
             rises[s] = 0
             labels[s] = 0
         elif scale[i] != scale_state[s] and scale_state[s] != 0.0:
-            close_ring[s] *= scale[i] / scale_state[s]
+            for j in range(close_ring.shape[1]):
+                close_ring[s, j] *= scale[i] / scale_state[s]
         scale_state[s] = scale[i]
         n = bar_count[s]
         place = n % horizon

@@ -2,32 +2,70 @@
 
 import numpy as np
 
-from pipeline.kernels.jit import inline, kernel
+from pipeline.kernels.hot import loop, piece
+from pipeline.kernels.windows import (
+    full,
+    held,
+    lag_push,
+    lag_read,
+    sum_floats,
+    sum_push,
+    sum_read,
+)
 from schemas.blocks import Array
 
 VOL, TREND = 0, 1  # label outputs
 EFFICIENCY, LOW, HIGH = range(3)  # float outputs
 
+# State of a symbol: the closes and the sums of their changes follow the last close.
+SCALE, LAST, CLOSES = range(3)
+LIFE, VOLS, VOL_PLACE, CLOSES_SEEN, CHANGES_SEEN = 0, 1, 2, 3, 5
+INT_STATE = 7
 
-@inline
+
+def float_state(trend_window: int) -> int:
+    """Floats of the state of a symbol."""
+    return CLOSES + trend_window + 1 + sum_floats(trend_window)
+
+
+@piece
+def find(values: Array, n: int, x: float) -> int:
+    """The first place in the ascending values[:n] that is not below x."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high) // 2
+        if values[middle] < x:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@piece
 def sorted_insert(values: Array, n: int, x: float) -> None:
     """Insert x into the ascending values[:n]."""
-    i = n
-    while i > 0 and values[i - 1] > x:
-        values[i] = values[i - 1]
-        i -= 1
-    values[i] = x
+    at = find(values, n, x)
+    for j in range(n, at, -1):
+        values[j] = values[j - 1]
+    values[at] = x
 
 
-@inline
-def sorted_remove(values: Array, n: int, x: float) -> None:
-    """Remove one x, which is there, from the ascending values[:n]."""
-    i = np.searchsorted(values[:n], x)
-    for j in range(i, n - 1):
-        values[j] = values[j + 1]
+@piece
+def sorted_replace(values: Array, n: int, old: float, new: float) -> None:
+    """Put `new` in the place of one `old` in the ascending values[:n]: one shift."""
+    at = find(values, n, old)
+    to = find(values, n, new)
+    if to > at:
+        for j in range(at, to - 1):
+            values[j] = values[j + 1]
+        values[to - 1] = new
+    else:
+        for j in range(at, to, -1):
+            values[j] = values[j - 1]
+        values[to] = new
 
 
-@inline
+@piece
 def quantile(values: Array, n: int, q: float) -> float:
     """Linear quantile of the ascending values[:n], with numpy's own rounding."""
     place = (n - 1) * q
@@ -39,44 +77,48 @@ def quantile(values: Array, n: int, q: float) -> float:
     return float(values[i] + d * t if t < 0.5 else values[i + 1] - d * (1.0 - t))
 
 
-@kernel
+@loop
 def regimes(
+    trend_window: int,
     trend_above: float,
     symbol: Array,
     life: Array,
     scale: Array,
     close: Array,
     ewma_vol: Array,
-    life_state: Array,
-    scale_state: Array,
     vol_sorted: Array,
     vol_ring: Array,
-    vol_count: Array,
-    close_ring: Array,
-    close_count: Array,
+    floats_of: Array,
+    counters_of: Array,
     labels: Array,
     floats: Array,
 ) -> None:
-    """Tag bars of shape (n,); state has a row per symbol, windows are its second axis.
+    """Tag bars of shape (n,); state has a row per symbol.
 
-    vol: `ewma_vol` against the 1/3 and 2/3 linear quantiles of the prior values in the window, not
-    including its own. trend: |c_t - c_t-w| / sum |dc| over w = the window of closes less one, above
-    `trend_above`. -1 until a window is full (QUANT.md 2.2).
+    vol: `ewma_vol` against the 1/3 and 2/3 linear quantiles of the prior values in the window
+    (s, w), not including its own. trend: |c_t - c_t-v| / sum |dc| over v = `trend_window` changes,
+    above `trend_above`; 0 where nothing moved. -1 until a window is full (QUANT.md 2.2).
     """
     window = vol_ring.shape[1]
-    places = close_ring.shape[1]
+    closes = (trend_window + 1, CLOSES, CLOSES_SEEN)
+    changes = (trend_window, CLOSES + trend_window + 1, CHANGES_SEEN)
     for i in range(symbol.shape[0]):
         s = symbol[i]
-        if life[i] != life_state[s]:
-            life_state[s] = life[i]
-            vol_count[s] = 0
-            close_count[s] = 0
-        elif scale[i] != scale_state[s] and scale_state[s] != 0.0:
-            close_ring[s] *= scale[i] / scale_state[s]
-        scale_state[s] = scale[i]
+        f = floats_of[s]
+        k = counters_of[s]
+        if life[i] != k[LIFE]:
+            for j in range(f.shape[0]):
+                f[j] = 0.0
+            for j in range(k.shape[0]):
+                k[j] = 0
+            k[LIFE] = life[i]
+        elif scale[i] != f[SCALE] and f[SCALE] > 0.0:
+            for j in range(LAST, f.shape[0]):
+                f[j] *= scale[i] / f[SCALE]
+        f[SCALE] = scale[i]
         labels[i, VOL] = -1
         labels[i, TREND] = -1
-        n = vol_count[s]
+        n = k[VOLS]
         x = ewma_vol[i]
         if n >= window:
             low = quantile(vol_sorted[s], window, 1.0 / 3.0)
@@ -86,21 +128,22 @@ def regimes(
             if not np.isnan(x):
                 labels[i, VOL] = 0 if x <= low else (1 if x <= high else 2)
         if not np.isnan(x):
-            place = n % window
+            place = k[VOL_PLACE]
             if n >= window:
-                sorted_remove(vol_sorted[s], window, vol_ring[s, place])
-            sorted_insert(vol_sorted[s], min(n, window - 1), x)
+                sorted_replace(vol_sorted[s], window, vol_ring[s, place], x)
+            else:
+                sorted_insert(vol_sorted[s], n, x)
+                k[VOLS] = n + 1
             vol_ring[s, place] = x
-            vol_count[s] = n + 1
-        m = close_count[s]
-        close_ring[s, m % places] = close[i]
-        close_count[s] = m + 1
-        if m + 1 >= places:
-            path = 0.0
-            for j in range(m + 2 - places, m + 1):
-                path += abs(close_ring[s, j % places] - close_ring[s, (j - 1) % places])
-            ratio = 0.0
-            if path > 0.0:
-                ratio = abs(close[i] - close_ring[s, (m + 1) % places]) / path
+            k[VOL_PLACE] = 0 if place + 1 == window else place + 1
+        if held(k, closes) > 0:
+            sum_push(f, k, changes, abs(close[i] - f[LAST]))
+        lag_push(f, k, closes, close[i])
+        f[LAST] = close[i]
+        if full(k, changes):
+            path = sum_read(f, k, changes)
+            net = abs(close[i] - lag_read(f, k, closes, trend_window))
+            # Never above 1 by rounding.
+            ratio = min(net / path, 1.0) if path > 0.0 else 0.0
             floats[i, EFFICIENCY] = ratio
             labels[i, TREND] = 1 if ratio > trend_above else 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.kernels.jit import kernel
+from pipeline.kernels.hot import loop
 from schemas.blocks import Array
 
 HOLD, BUY, SELL = 0, 1, 2
@@ -12,7 +12,7 @@ EDGE, CONFIDENCE = 0, 1
 MEAN_ABSOLUTE = 0.7978845608028654
 
 
-@kernel
+@loop
 def signals(
     cost_bp: float,
     symbol: Array,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.kernels.jit import inline, kernel
+from pipeline.kernels.hot import loop, piece
 from schemas.blocks import Array
 from schemas.ticks import COUNTED, NOTES, REASONS, Note, Reason
 from schemas.times import DAY, EARLIEST
@@ -56,7 +56,7 @@ OUT_SCALE, OUT_VOLUME_SCALE = range(2)
 FLOAT_OUT = 2
 
 
-@inline
+@piece
 def _seen(ids: Array, count: int, key: int) -> bool:
     for i in range(min(count, ids.shape[0])):
         if ids[i] == key:
@@ -64,7 +64,7 @@ def _seen(ids: Array, count: int, key: int) -> bool:
     return False
 
 
-@inline
+@piece
 def _unfit(numbers: tuple[Array, ...], i: int, negative: bool) -> int:
     """The reason in the numbers of a tick, or ACCEPTED; NaN means missing, except for the price."""
     price, size, bid, ask, bid_size, ask_size, open_, high, low, factor, volume_factor = numbers
@@ -98,7 +98,7 @@ def _unfit(numbers: tuple[Array, ...], i: int, negative: bool) -> int:
     return ACCEPTED
 
 
-@inline
+@piece
 def _identify(k: Array, ids: Array, key: int, consecutive: bool, counts: Array) -> None:
     """Remember a trade id; with consecutive ids, count the ones that are missing before it."""
     if consecutive and k[ID_COUNT] > 0 and key > k[ID_LAST] + 1:
@@ -109,7 +109,7 @@ def _identify(k: Array, ids: Array, key: int, consecutive: bool, counts: Array) 
     k[ID_LAST] = key
 
 
-@inline
+@piece
 def _live(
     f: Array, k: Array, price: float, gap: int, ints: Array, floats: Array, counts: Array
 ) -> bool:
@@ -162,7 +162,7 @@ def _live(
     return True
 
 
-@kernel
+@loop
 def judge(
     ints: Array,
     floats: Array,

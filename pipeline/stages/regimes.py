@@ -28,13 +28,10 @@ class Regimes(Stage):
     def __init__(self, settings: RegimesSettings) -> None:
         self._settings = settings
         self._arrays: dict[str, Array] = {
-            "life": np.empty(0, np.int64),
-            "scale": np.empty(0),
             "vol_sorted": np.empty((0, settings.vol_window)),
             "vol_ring": np.empty((0, settings.vol_window)),
-            "vol_count": np.empty(0, np.int64),
-            "close_ring": np.empty((0, settings.trend_window + 1)),
-            "close_count": np.empty(0, np.int64),
+            "floats": np.empty((0, kernels.float_state(settings.trend_window))),
+            "ints": np.empty((0, kernels.INT_STATE), np.int64),
         }
 
     def step(self, block: Block) -> Block:
@@ -47,19 +44,17 @@ class Regimes(Stage):
         labels = np.empty((n, 2), np.int32)
         floats = np.full((n, 3), np.nan)
         kernels.regimes(
+            self._settings.trend_window,
             self._settings.trend_above,
             bars["symbol"],
             bars["life"],
             bars["scale"],
             bars["close"],
             block.rows["features"]["bar_ewma_vol"],
-            arrays["life"],
-            arrays["scale"],
             arrays["vol_sorted"],
             arrays["vol_ring"],
-            arrays["vol_count"],
-            arrays["close_ring"],
-            arrays["close_count"],
+            arrays["floats"],
+            arrays["ints"],
             labels,
             floats,
         )
