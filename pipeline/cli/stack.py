@@ -11,7 +11,7 @@ from pipeline.bus.topics import ensure_topics
 from pipeline.cli.administration import without_password
 from pipeline.cli.options import say
 from pipeline.clock import monotonic
-from pipeline.errors import MisuseError, TickstreamError, UnavailableError
+from pipeline.errors import MisuseError, UnavailableError
 from pipeline.servers import Addresses, start_servers
 from pipeline.servers.ports import claim, is_free
 from pipeline.servers.services import Service
