@@ -1,6 +1,7 @@
 """One partition in the hands of a worker: its chain, its mark, and what a batch makes of it."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -111,4 +112,9 @@ def _with_bytes(
         return []
     values = {message.offset: message.value or b"" for message in messages}
     ordered = sorted(rejects, key=lambda reject: (reject.offset, reject.index))
-    return [(reject, element_bytes(values[reject.offset], reject.index)) for reject in ordered]
+    found: list[tuple[Reject, bytes]] = []
+    for offset, group in groupby(ordered, key=lambda reject: reject.offset):
+        mine = list(group)
+        parts = element_bytes(values[offset], [reject.index for reject in mine])
+        found += zip(mine, parts, strict=True)
+    return found

@@ -190,15 +190,16 @@ class Decoder:
         return arrivals(self._partition, columns, symbols, received)
 
 
-def element_bytes(value: bytes, index: int) -> bytes:
-    """The bytes of one tick of a message: what `prices.rejected` carries, so it replays alone."""
+def element_bytes(value: bytes, indexes: Sequence[int]) -> list[bytes]:
+    """The bytes of ticks of a message: what `prices.rejected` carries, so each replays alone."""
     stripped = value.lstrip(b" \t\r\n")
-    if index < 0 or stripped[:1] == b"{":
-        return value
+    if min(indexes, default=-1) < 0 or stripped[:1] == b"{":
+        return [value for _ in indexes]
     if stripped[:1] == b"[":
-        return bytes(_raw.decode(stripped)[index])
-    table = pa.ipc.open_stream(value).read_all().slice(index, 1)
-    return table_bytes(table)
+        items = _raw.decode(stripped)  # once: a message may hold 100,000 ticks, all of them late
+        return [bytes(items[index]) for index in indexes]
+    table = pa.ipc.open_stream(value).read_all()
+    return [table_bytes(table.slice(index, 1)) for index in indexes]
 
 
 def table_bytes(table: Any) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from pipeline.cache.latest import Cache, open_cache
 from pipeline.errors import UnavailableError
@@ -16,6 +17,9 @@ from pipeline.store.migrate import migrate
 from pipeline.store.pool import Pool, open_pool
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# The first example of a test may have to wait for numba.
+settings.register_profile("tickstream", deadline=None)
+settings.load_profile("tickstream")
 _FOLDERS = ("integration", "acceptance", "bench")
 
 for _name in [name for name in os.environ if name.startswith("TICKSTREAM_")]:

@@ -20,6 +20,8 @@ async def read_ranges(
 
     What retention has deleted is left out: reading starts at the first offset that is there.
     """
+    if not ranges:
+        return  # aiokafka leaks a cancellation where a consumer stops that did nothing
     async with reader(bootstrap) as consumer:
         async for found in _read(consumer, topic, ranges):
             yield found
@@ -29,8 +31,6 @@ async def _read(
     consumer: AIOKafkaConsumer, topic: str, ranges: Mapping[int, Range]
 ) -> AsyncIterator[tuple[int, list[Message]]]:
     wanted = [TopicPartition(topic, number) for number in ranges]
-    if not wanted:
-        return
     consumer.assign(wanted)
     edges = await bounds(consumer, wanted)
     left: dict[Any, int] = {}

@@ -1,7 +1,7 @@
 """`tickstream`: the commands, and errors as one line with the right exit code."""
 
 import sys
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -24,10 +24,25 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except TickstreamError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
+            _tell(ctx, error)
+        except ExceptionGroup as group:
+            ours, others = group.split(TickstreamError)
+            if ours is None or others is not None:
+                raise
+            _tell(ctx, _first(ours))
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
+
+
+def _first(group: ExceptionGroup[TickstreamError]) -> TickstreamError:
+    """The first error that ended a group of tasks."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error
+
+
+def _tell(ctx: click.Context, error: TickstreamError) -> NoReturn:
+    click.echo(f"error: {error}", err=True)
+    ctx.exit(error.exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,5 +1,6 @@
 """Our own processes, a worker or the API, as children that are started again when they end."""
 
+import signal
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ _LONGEST_PAUSE: Final = 10.0
 _CRASHES: Final = 6
 _CRASH_WINDOW: Final = 60.0
 _SETTLED: Final = 20.0  # seconds after which a process counts as healthy
+_KILLED: Final = 128 + signal.SIGKILL
 _FOR_GOOD: Final = 2  # misuse: a restart cannot mend it
 
 
@@ -98,6 +100,9 @@ class Service:
         why = f"{self.name} ended with code {child.code}: {child.diagnosis()}"
         if child.code == _FOR_GOOD:
             raise TickstreamError(why)
+        if child.code == _KILLED:  # by somebody else: no reason to give up or to wait
+            self._again_at = now + _FIRST_PAUSE
+            return
         self._crashes.append(now)
         if len(self._crashes) == _CRASHES and now - self._crashes[0] < _CRASH_WINDOW:
             raise TickstreamError(f"{why}; it crashed {_CRASHES} times within a minute")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from pipeline.servers import Addresses, running_addresses
 from pipeline.settings import child_environment
@@ -114,7 +114,7 @@ class Worker:
         finally:
             self._process.kill()
 
-    def __enter__(self) -> "Worker":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -134,7 +134,7 @@ class Up:
 
     def values(self) -> dict[str, str]:
         """The variables that name its servers and its API."""
-        return {**naming(self.addresses), "TICKSTREAM_API": self.api}
+        return {**naming(self.addresses), "GRAPHQL_URL": self.api}
 
 
 @contextlib.contextmanager

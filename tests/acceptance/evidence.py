@@ -1,13 +1,14 @@
-"""What topics, tables and the cache hold, read without the code that wrote it where that is possible."""
+"""What topics, tables and the cache hold, read as a stranger would where that is possible."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-import numpy as np
 import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -20,6 +21,7 @@ from schemas.blocks import COLUMNS, STAGES
 from schemas.times import format_rfc3339
 
 GROUP = "tickstream"
+_DOUBLE = struct.Struct("<d")
 Row = dict[str, Any]
 
 
@@ -34,7 +36,9 @@ async def pool_of(addresses: Addresses) -> AsyncIterator[Pool]:
 
 
 @asynccontextmanager
-async def connection_to(addresses: Addresses) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+async def connection_to(
+    addresses: Addresses,
+) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     """A plain connection."""
     connection = await asyncpg.connect(addresses.postgres)
     try:
@@ -128,6 +132,15 @@ async def drained(addresses: Addresses) -> bool:
     return all(stored.get(partition, -1) + 1 == end for partition, end in ends.items())
 
 
+async def until(holds: Callable[[], Awaitable[bool]], seconds: float, pause: float = 0.1) -> None:
+    """Look again and again until it holds; a TimeoutError after that."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(pause)
+
+
 async def counts(addresses: Addresses) -> dict[str, tuple[int, int]]:
     """Rows, and distinct (partition, offset, index), of every stage table."""
     found = {}
@@ -169,7 +182,7 @@ def same_bits(one: Row, other: Row) -> bool:
 
 
 def _bits(value: Any) -> Any:
-    return np.float64(value).tobytes() if isinstance(value, float) else value
+    return _DOUBLE.pack(value) if isinstance(value, float) else value
 
 
 def document_of(row: Mapping[str, Any]) -> Row:
@@ -184,7 +197,13 @@ async def latest_stored(addresses: Addresses, stage: str, symbol: str) -> Row:
     return mine[max(mine)]
 
 
-def decoded(document: bytes | None) -> Row:
+def identity_of(document: bytes | str | None) -> str:
+    """The identity that a document of the cache begins with; text order is its order."""
+    assert document is not None
+    return str(json.loads(document)["at"])
+
+
+def decoded(document: bytes | str | None) -> Row:
     """A document of the cache without its identity in fixed width."""
     assert document is not None
     found: Row = json.loads(document)

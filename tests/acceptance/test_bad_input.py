@@ -1,4 +1,4 @@
-"""Every kind of bad message between good ticks: it is set aside with its reason, the stream goes on."""
+"""Every kind of bad message between good ticks: set aside with its reason; the stream goes on."""
 
 import asyncio
 import json
@@ -168,9 +168,7 @@ async def _pour(addresses: Addresses) -> tuple[dict[str, int], list[int]]:
         for number, bad in enumerate(BADS, 1):
             bads[bad.name] = await send(_value(bad, number), bad.name.encode())
             goods.append(await send(coded(good(number)), b"ES"))
-    async with asyncio.timeout(90):
-        while not await evidence.drained(addresses):
-            await asyncio.sleep(0.2)
+    await evidence.until(lambda: evidence.drained(addresses), 90)
     return bads, goods
 
 
@@ -228,7 +226,7 @@ def test_every_bad_message_is_in_the_table(poured: Poured) -> None:
 
 
 def test_every_bad_message_is_on_its_topic(poured: Poured) -> None:
-    """`prices.rejected` carries the bytes and the key; headers say reason, detail and coordinates."""
+    """`prices.rejected` carries bytes and key; headers say reason, detail and coordinates."""
     found = asyncio.run(evidence.records(poured.addresses, "prices.rejected"))
     table = asyncio.run(_rejected(poured.addresses))
     assert len(found) == len(BADS)

@@ -77,7 +77,7 @@ def alive(played: Played) -> Iterator[Up]:
 
 
 def test_the_demo_stores_everything(played: Played) -> None:
-    """120,000 ticks become 7,519 bars, none is rejected, no worker falls over, in under a minute."""
+    """120,000 ticks become 7,519 bars, none is rejected, no worker falls over, soon enough."""
     assert played.first.returncode == 0, played.first.stderr
     facts = played.facts
     assert facts["published"] == TICKS
@@ -168,7 +168,7 @@ async def _cached(addresses: Addresses, patience: float = 30.0) -> dict[str, evi
 
 
 def test_redis_is_rebuilt_from_postgres(alive: Up) -> None:
-    """The cache of the demo is gone; the first message of a partition brings the latest rows back."""
+    """The cache of the demo is gone; the first message of a partition brings its rows back."""
 
     async def look() -> None:
         await _late_tick(alive.addresses)

@@ -1,4 +1,4 @@
-"""kill -9 of the worker at random moments, ten times while it is at work: nothing lost, nothing twice."""
+"""kill -9 of the worker at random moments, ten times at work: nothing lost, nothing twice."""
 
 import asyncio
 import csv
@@ -68,13 +68,13 @@ def _three_symbols(sample: Path, to: Path) -> Path:
 
 async def _watch_cache(addresses: Addresses, told: Told, stop: asyncio.Event) -> None:
     """Look at every latest value again and again: its identity may never decrease."""
-    seen: dict[bytes, bytes] = {}
+    seen: dict[bytes | str, str] = {}
     async with evidence.redis_of(addresses) as client:
         while not stop.is_set():
             keys = sorted([key async for key in client.scan_iter(count=1000)])
             for key, value in zip(keys, await client.mget(keys) if keys else [], strict=True):
-                at = value[: value.index(b",")]
-                if at < seen.get(key, b""):
+                at = evidence.identity_of(value)
+                if at < seen.get(key, ""):
                     told.backwards.append(f"{key!r}: {at!r} after {seen[key]!r}")
                 seen[key] = at
             told.looks += 1
@@ -106,9 +106,15 @@ async def _kill_and_see(worker: Worker, addresses: Addresses, told: Told, chance
             worker.start()
         begin = monotonic()
         while await evidence.marks(addresses) == marks:
-            assert monotonic() - begin < 60, f"never at work again: {worker.log.read_text()[-3000:]}"
+            assert monotonic() - begin < 60, (
+                f"never at work again: {worker.log.read_text()[-3000:]}"
+            )
             await asyncio.sleep(0.02)
         told.recoveries.append(monotonic() - begin)
+
+
+async def _any_mark(addresses: Addresses) -> bool:
+    return bool(await evidence.marks(addresses))
 
 
 async def _run(worker: Worker, addresses: Addresses, ticks: Path) -> Told:
@@ -116,14 +122,11 @@ async def _run(worker: Worker, addresses: Addresses, ticks: Path) -> Told:
     async with Publisher(addresses.kafka) as publisher, asyncio.TaskGroup() as group:
         watching = group.create_task(_watch_cache(addresses, told, stop))
         feeding = group.create_task(publish_file(ticks, publisher, pace=pace, frame=10))
-        while not await evidence.marks(addresses):
-            await asyncio.sleep(0.1)
+        await evidence.until(lambda: _any_mark(addresses), 60)
         await _kill_and_see(worker, addresses, told, random.Random(SEED))  # noqa: S311 -- moments of kills
         pace.hurry.append(True)
         assert await feeding == TICKS
-        async with asyncio.timeout(60):
-            while not await evidence.drained(addresses):
-                await asyncio.sleep(0.2)
+        await evidence.until(lambda: evidence.drained(addresses), 60)
         stop.set()
         await watching
     return told

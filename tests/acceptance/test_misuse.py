@@ -1,4 +1,4 @@
-"""A user's mistake, or a server that is not there: one line that says what to do, the right exit code."""
+"""A user's mistake or a missing server: one line that says what to do, the right exit code."""
 
 import gzip
 import json
@@ -204,7 +204,7 @@ def test_a_data_directory_in_use_is_named(place: Path, fleet: Fleet) -> None:
 
 
 def test_the_first_start_without_a_network(place: Path) -> None:
-    """The Kafka jars cannot be had: one error that names TICKSTREAM_KAFKA; nothing is left running."""
+    """No Kafka jars: one error that names TICKSTREAM_KAFKA; nothing is left running."""
     dead = "http://127.0.0.1:9"
     home = place / "home"
     home.mkdir()

@@ -34,4 +34,13 @@ def test_the_lower_floors_load_without_faust_and_the_web(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert name.split(".", maxsplit=1)[0] in loaded
-    assert not loaded & {"faust", "mode", "ariadne", "starlette", "uvicorn", "graphql", "agents", "api"}
+    assert not loaded & {
+        "faust",
+        "mode",
+        "ariadne",
+        "starlette",
+        "uvicorn",
+        "graphql",
+        "agents",
+        "api",
+    }

@@ -118,7 +118,7 @@ def test_only_what_decides_numbers_is_in_the_fingerprint() -> None:
 def test_settings_cannot_be_changed_later() -> None:
     """A run has the settings it was started with."""
     with pytest.raises(ValueError, match="frozen"):
-        Settings().kafka = "other"  # type: ignore[misc] -- that is the point
+        Settings().kafka = "other"  # type: ignore[misc]  # that is the point
 
 
 def test_the_samples_are_where_they_are_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:

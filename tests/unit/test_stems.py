@@ -28,7 +28,13 @@ ONE = {
 }
 _TABLE = re.compile(r"^CREATE TABLE (\w+) \((.*?)^\)([^;]*);", re.MULTILINE | re.DOTALL)
 _FIELD = re.compile(r'^\s+"?(\w+)"? ([a-z ]+?)( NOT NULL)?( DEFAULT .*)?,?$', re.MULTILINE)
-_TYPES = {"int64": "bigint", "int32": "integer", "float64": "double precision", "symbol": "text", "label": "text"}
+_TYPES = {
+    "int64": "bigint",
+    "int32": "integer",
+    "float64": "double precision",
+    "symbol": "text",
+    "label": "text",
+}
 
 
 def stems(folder: str, pattern: str = "*.py") -> set[str]:
@@ -102,4 +108,8 @@ def ddl(column: Column) -> tuple[str, str, bool]:
 def test_tables_have_the_columns_of_the_code(stage: str) -> None:
     """Names, types, nullability and order, then the run and the day of writing."""
     fields = [(name, kind, bool(must)) for name, kind, must, _ in _FIELD.findall(tables()[stage])]
-    assert fields == [*map(ddl, COLUMNS[stage]), ("run", "integer", True), ("written_on", "date", True)]
+    assert fields == [
+        *map(ddl, COLUMNS[stage]),
+        ("run", "integer", True),
+        ("written_on", "date", True),
+    ]

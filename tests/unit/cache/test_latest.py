@@ -75,7 +75,10 @@ def test_every_engine_has_a_key_with_its_own_probability() -> None:
         rows.columns[name][:] = 0
     for name, value in (("p_up", 0.5), ("p_momentum", 0.25), ("p_base_rate", 0.75)):
         rows.columns[name][:] = value
-    found = {key: json.loads(value)["p_up"] for key, value, _ in entries("predictions", row_documents(rows))}
+    found = {
+        key: json.loads(value)["p_up"]
+        for key, value, _ in entries("predictions", row_documents(rows))
+    }
     assert found == {
         "prediction:A:combined": 0.5,
         "prediction:A:momentum": 0.25,

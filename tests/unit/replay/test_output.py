@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def write(out: Path, cuts: Iterable[int], row_group: int = 64) -> dict[str, Any]
     rows = bars()
     edges = [0, *cuts, N]
     with ReplayOutput(out, row_group) as output:
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             output.write({"bars": rows.take(np.arange(low, high))})
             output.reject(0, [Reject(i, 0, Reason.LATE, "x", "A") for i in range(low, high, 50)])
         return output.finish({"inputs": []})
@@ -48,7 +49,11 @@ def write(out: Path, cuts: Iterable[int], row_group: int = 64) -> dict[str, Any]
 def test_blocks_leave_no_trace_in_the_files(tmp_path: Path) -> None:
     """Any split into blocks gives the same bytes, as the digests of the manifest say."""
     whole = write(tmp_path / "whole", [])
-    for name, cuts in (("ones", range(1, N)), ("odd", [3, 64, 65, 128, 200]), ("twice", [100, 100])):
+    for name, cuts in (
+        ("ones", range(1, N)),
+        ("odd", [3, 64, 65, 128, 200]),
+        ("twice", [100, 100]),
+    ):
         assert write(tmp_path / name, cuts)["sha256"]["bars"] == whole["sha256"]["bars"], name
     assert write(tmp_path / "other", [], 32)["sha256"]["bars"] != whole["sha256"]["bars"]
 
@@ -136,7 +141,10 @@ def test_an_empty_file_has_empty_outputs(tmp_path: Path) -> None:
     manifest = replay_file(tmp_path / "t.csv", tmp_path / "out", load_settings())
     assert set(manifest["rows"].values()) == {0}
     for stage in STAGES:
-        assert pa.parquet.read_schema(tmp_path / "out" / f"{stage}.parquet").names == ARROW[stage].names
+        assert (
+            pa.parquet.read_schema(tmp_path / "out" / f"{stage}.parquet").names
+            == ARROW[stage].names
+        )
 
 
 def test_inputs_are_files_or_the_topic() -> None:

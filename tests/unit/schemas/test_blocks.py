@@ -52,7 +52,7 @@ def test_rows_come_back_from_arrow_bit_for_bit(stage: str, n: int) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_null_in_arrow_is_nan_or_no_label(stage: str) -> None:
-    """Arrow readers see null where we hold NaN or -1, words for codes, and the numbers as they are."""
+    """Arrow readers see null where we hold NaN or -1, words for codes, numbers as they are."""
     rows = sample(stage, 40)
     table = arrow_of(rows).to_pandas()
     for column in COLUMNS[stage]:
@@ -98,7 +98,9 @@ def test_a_table_of_many_chunks_is_one_run_of_rows() -> None:
     table = pa.concat_tables([pa.Table.from_batches([arrow_of(part)]) for part in parts])
     back = from_arrow("bars", table)
     for name in NAMES["bars"]:
-        joined = b"".join(values(part, name).astype(values(back, name).dtype).tobytes() for part in parts)
+        joined = b"".join(
+            values(part, name).astype(values(back, name).dtype).tobytes() for part in parts
+        )
         assert values(back, name).tobytes() == joined
 
 

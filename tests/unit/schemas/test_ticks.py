@@ -97,12 +97,16 @@ SCALARS = st.one_of(
 )
 ANYTHING = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 FLOATS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70)
 PROPER: dict[str, st.SearchStrategy[Any]] = {
-    "symbol": st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=32),
+    "symbol": st.text(
+        st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=32
+    ),
     "ts": st.integers(0, 2**62) | st.just("2023-11-14T22:13:20Z"),
     **dict.fromkeys(NUMBERS, FLOATS),
     "side": st.sampled_from(["buy", "sell", None]),
@@ -136,8 +140,12 @@ def test_both_give_the_same_verdict_on_any_object(document: dict[str, Any], esca
     assert_same(value)
 
 
-PIECES = [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"-", b"e", b".", b"0", b"9" * 20, b"null",
-          b"true", b" ", b"\xff", b"\xc3\xa9", b"\x00", b"\\ud800", b"\\u0069", b"1e999", b"NaN", b"1E5"]  # fmt: skip
+# fmt: off
+PIECES = [
+    b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"-", b"e", b".", b"0", b"9" * 20, b"null",
+    b"true", b" ", b"\xff", b"\xc3\xa9", b"\x00", b"\\ud800", b"\\u0069", b"1e999", b"NaN", b"1E5",
+]
+# fmt: on
 
 
 @given(documents(), st.data())
@@ -158,7 +166,7 @@ def test_both_give_the_same_verdict_on_damaged_bytes(
         value[at : at + width] = data.draw(st.sampled_from(PIECES) | st.binary(max_size=2))
     damaged = bytes(value).lstrip(b" \t\r\n")
     if damaged[:1] != b"{":
-        hot_path(damaged) if damaged[:1] not in {b"["} else Decoder(0).decode([Message(0, 0, damaged)])
+        Decoder(0).decode([Message(0, 0, damaged)])
         return
     try:
         strictly(damaged)
@@ -189,11 +197,15 @@ def test_what_is_no_json_is_no_tick(document: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-@pytest.mark.parametrize("text", ["null", "true", "1", "1.0", "1e999", '"buy"', '""', "[]", "{}", str(2**63)])
+@pytest.mark.parametrize(
+    "text", ["null", "true", "1", "1.0", "1e999", '"buy"', '""', "[]", "{}", str(2**63)]
+)
 def test_both_give_the_same_verdict_on_every_field(name: str, text: str) -> None:
     """Every field with a value of every kind."""
     fields = {"symbol": '"A"', "ts": "1700000000", "price": "1.5", name: text}
-    assert_same(("{" + ",".join(f'"{key}":{value}' for key, value in fields.items()) + "}").encode())
+    assert_same(
+        ("{" + ",".join(f'"{key}":{value}' for key, value in fields.items()) + "}").encode()
+    )
 
 
 def test_a_good_tick_is_accepted_by_both() -> None:

@@ -128,7 +128,9 @@ def test_a_column_is_read_like_its_single_times(times: list[int]) -> None:
     found = to_ns(np.array(times, np.int64)).tolist()
     for value, ns in zip(times, found, strict=True):
         size = abs(value)
-        unit = SECOND if size < 10**10 else 10**6 if size < 10**13 else 10**3 if size < 10**16 else 1
+        unit = (
+            SECOND if size < 10**10 else 10**6 if size < 10**13 else 10**3 if size < 10**16 else 1
+        )
         exact = value * unit
         assert ns == (exact if -(2**63) < exact < 2**63 else NO_TIME)
 

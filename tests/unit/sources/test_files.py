@@ -148,7 +148,9 @@ def test_a_file_without_rows_has_no_ticks(tmp_path: Path, data: bytes) -> None:
         ("t.gz", b"", "ends in .csv"),
     ],
 )
-def test_a_file_that_is_none_is_one_line(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+def test_a_file_that_is_none_is_one_line(
+    tmp_path: Path, name: str, data: bytes, words: str
+) -> None:
     """The path and the reason in one line, never a traceback."""
     path = written(tmp_path, name, data)
     with pytest.raises(MisuseError, match=words) as caught:
@@ -224,13 +226,21 @@ def test_one_unreadable_time_does_not_take_the_others(tmp_path: Path) -> None:
     assert [d.get("recv_ts") for d in documents[:3]] == [TS, TS + 10**9, None]
 
 
-NUMBERS = ["1", "-2.5", "1e-5", "1e400", "nan", "NaN", "inf", "-Infinity", "1,5", "1_0", "0x10", " 1",
-           "1 ", "", "abc", "1.", ".5", "+3", "nan(1)", "1e", "１", "007"]  # fmt: skip
-WHOLE = ["1700000000", "-5", "0x10", "1_0", "5 ", "", "t-1", "2023-11-14T22:13:20Z", "9" * 19, "9" * 25,
-         "007", "+5", "１"]  # fmt: skip
+# fmt: off
+NUMBERS = [
+    "1", "-2.5", "1e-5", "1e400", "nan", "NaN", "inf", "-Infinity", "1,5", "1_0", "0x10", " 1",
+    "1 ", "", "abc", "1.", ".5", "+3", "nan(1)", "1e", "１", "007",
+]
+WHOLE = [
+    "1700000000", "-5", "0x10", "1_0", "5 ", "", "t-1", "2023-11-14T22:13:20Z", "9" * 19, "9" * 25,
+    "007", "+5", "１",
+]
+# fmt: on
 
 
-@given(st.lists(st.tuples(st.sampled_from(NUMBERS), st.sampled_from(WHOLE), st.sampled_from(WHOLE))))
+@given(
+    st.lists(st.tuples(st.sampled_from(NUMBERS), st.sampled_from(WHOLE), st.sampled_from(WHOLE)))
+)
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -255,7 +265,9 @@ def test_ids_may_be_mixed(tmp_path: Path) -> None:
 def test_symbols_of_digits_stay_text(tmp_path: Path) -> None:
     """005930 is Samsung, not 5930; spaces and blanks are faults of their own rows."""
     path = written(
-        tmp_path, "t.csv", b"\xef\xbb\xbfsymbol,ts,price\n005930,1700000000,1\nA B,1,1\n,1,1\nNA,1,1\n"
+        tmp_path,
+        "t.csv",
+        b"\xef\xbb\xbfsymbol,ts,price\n005930,1700000000,1\nA B,1,1\n,1,1\nNA,1,1\n",
     )
     found = ticks(path)
     assert found["symbol"].tolist() == ["005930", "A B", "", "NA"]
@@ -272,7 +284,9 @@ def test_times_of_parquet_have_a_zone(tmp_path: Path) -> None:
     """Timestamps with a zone are read to the nanosecond; naive ones are refused, in one line."""
     path = tmp_path / "t.parquet"
     for zone, good in (("Europe/Berlin", True), (None, False)):
-        table = TABLE.drop(["ts"]).append_column("ts", pa.array([TS, TS + 1, TS + 2], pa.timestamp("ns", zone)))
+        table = TABLE.drop(["ts"]).append_column(
+            "ts", pa.array([TS, TS + 1, TS + 2], pa.timestamp("ns", zone))
+        )
         pyarrow.parquet.write_table(table, path)
         if good:
             assert ticks(path)["ts"].tolist() == [TS, TS + 1, TS + 2]
@@ -284,7 +298,9 @@ def test_times_of_parquet_have_a_zone(tmp_path: Path) -> None:
                 ticks(path)
 
 
-def test_pieces_of_a_large_file_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_of_a_large_file_are_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file read in many pieces counts its rows through and keeps its symbols."""
     lines = [f"S{i % 7},{1_700_000_000 + i},{i + 1},{i % 5}" for i in range(5000)]
     path = written(tmp_path, "t.csv", ("symbol,ts,price,size\n" + "\n".join(lines)).encode())

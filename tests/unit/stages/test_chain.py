@@ -20,7 +20,12 @@ SHORT = {"regimes": {"vol_window": 20}}  # so that every column speaks within 3,
 CLOCKS: dict[str, ChainSettings] = {
     "time": settings_of(
         bars={"clock": "time:5s"},
-        features={"reference_symbol": "B", "bar_ns": 5 * 10**9, "beta_bars": 10, "autocorr_bars": 20},
+        features={
+            "reference_symbol": "B",
+            "bar_ns": 5 * 10**9,
+            "beta_bars": 10,
+            "autocorr_bars": 20,
+        },
         **SHORT,
     ),
     "ticks": settings_of(
@@ -51,8 +56,8 @@ WHOLE: dict[str, Bits] = {name: bits(run(chosen, CAME)) for name, chosen in CLOC
 
 
 def test_the_walk_makes_every_column_speak() -> None:
-    """What the tests below compare is not empty: every stage has rows, nearly all columns values."""
-    rows = {stage: [] for stage in STAGES}  # type: dict[str, list[pd.DataFrame]]
+    """What the tests below compare is not empty: all stages have rows, columns have values."""
+    rows: dict[str, list[pd.DataFrame]] = {stage: [] for stage in STAGES}
     for block in run(CLOCKS["time"], CAME):
         for stage in STAGES:
             rows[stage].append(frame(block[stage]))
@@ -99,12 +104,17 @@ def test_a_restart_after_every_tick_gives_the_same_bytes() -> None:
 def test_framing_and_batches_leave_no_trace(clock: str) -> None:
     """The same ticks as messages of 1, 3 or 50 ticks, JSON or Arrow, give the same rows."""
     kept = TABLE.iloc[:400].drop(columns="id")
-    documents = [
-        {k: v for k, v in row.items() if v is not None and v == v}  # noqa: PLR0124 -- NaN is left out
+    documents: list[dict[str, Any]] = [
+        {str(k): v for k, v in row.items() if v is not None and v == v}  # noqa: PLR0124 -- NaN is left out
         for row in kept.to_dict("records")
     ]
     seen = []
-    for frame_size, framing, batch in ((1, "json", 7), (3, "json", 1), (50, "arrow", 2), (1, "arrow", 90)):
+    for frame_size, framing, batch in (
+        (1, "json", 7),
+        (3, "json", 1),
+        (50, "arrow", 2),
+        (1, "arrow", 90),
+    ):
         chain, decoder = Chain(CLOCKS[clock], 2), Decoder(2)
         values = [
             tick_bytes(documents[i : i + frame_size], framing) for i in range(0, 400, frame_size)
@@ -184,7 +194,9 @@ def test_read_only_inputs_are_enough() -> None:
     came = arrivals_of(TABLE.iloc[:300])
     for values in came.columns.values():
         values.setflags(write=False)
-    assert bits(run(CLOCKS["time"], came)) == bits(run(CLOCKS["time"], arrivals_of(TABLE.iloc[:300])))
+    assert bits(run(CLOCKS["time"], came)) == bits(
+        run(CLOCKS["time"], arrivals_of(TABLE.iloc[:300]))
+    )
 
 
 def test_identity_grows_within_every_stage() -> None:
@@ -265,9 +277,12 @@ def test_a_snapshot_of_other_settings_is_refused(other: dict[str, Any]) -> None:
 
 def test_equal_settings_have_equal_fingerprints() -> None:
     """However they were given, and also in another process: no hash of Python's is in it."""
-    assert settings_of(bars={"clock": "row"}).fingerprint() == ChainSettings.model_validate_json(
-        '{"bars":{"clock":"row","execution_latency":0}}'
-    ).fingerprint()
+    assert (
+        settings_of(bars={"clock": "row"}).fingerprint()
+        == ChainSettings.model_validate_json(
+            '{"bars":{"clock":"row","execution_latency":0}}'
+        ).fingerprint()
+    )
     assert len(ChainSettings().fingerprint()) == 32
     assert STATE_VERSION == 1
 

@@ -41,7 +41,7 @@ def walk(n: int, seed: int) -> tuple[Array, Array, Array]:
 
 @pytest.mark.parametrize("horizon", [1, 5, 13])
 def test_base_rate_knows_only_labels_that_have_matured(horizon: int) -> None:
-    """At bar t the labels of bars up to t - h are known: (rises + 1) / (labels + 2), by brute force."""
+    """At bar t the labels up to bar t - h are known: (rises + 1) / (labels + 2) by brute force."""
     close, ret, vol = walk(300, horizon)
     found = predict(close, ret, vol, horizon=horizon)["p_base_rate"]
     for t in range(300):
@@ -53,7 +53,7 @@ def test_base_rate_knows_only_labels_that_have_matured(horizon: int) -> None:
 
 
 def test_no_label_is_early() -> None:
-    """Another price at t + 1 changes no prediction up to t, and does change the one h bars later."""
+    """Another price at bar 60 changes no prediction before it, and changes the one at it."""
     close, ret, vol = walk(100, 9)
     other = close.copy()
     other[60] = close[55] - 50 if close[60] > close[55] else close[55] + 50
@@ -102,7 +102,7 @@ def test_ready_engines_share_the_weight() -> None:
 
 
 def test_volatility_grows_with_the_root_of_the_horizon() -> None:
-    """sigma is the bar volatility times sqrt(h); horizon and close stand in the row."""
+    """The column sigma is the bar volatility times sqrt(h); horizon and close stand in the row."""
     close, ret, vol = walk(30, 5)
     found = predict(close, ret, vol, horizon=9)
     np.testing.assert_allclose(found["sigma"], vol * 3, rtol=1e-15)
@@ -118,8 +118,10 @@ def test_symbols_learn_apart() -> None:
     for code, parts in enumerate((one, two)):
         for into, part in zip(mixed, parts, strict=True):
             into[which == code] = part
-    both = predict(*mixed, symbol=which)
+    both = predict(mixed[0], mixed[1], mixed[2], which)
     for code, parts in enumerate((one, two)):
         alone = predict(*parts)
         for name in PROBABILITIES:
-            assert both[name][which == code].to_numpy().tobytes() == alone[name].to_numpy().tobytes()
+            assert (
+                both[name][which == code].to_numpy().tobytes() == alone[name].to_numpy().tobytes()
+            )

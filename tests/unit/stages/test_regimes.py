@@ -58,7 +58,11 @@ def test_this_bar_is_not_among_the_values_that_judge_it() -> None:
     vol = np.full(12, 1.0)
     vol[8] = 9.0
     found = tags(np.full(12, 5.0), vol, vol_window=3)
-    assert found["vol_high"].tolist()[8:11] == [1.0, pytest.approx(1 + 8 / 3), pytest.approx(1 + 8 / 3)]
+    assert found["vol_high"].tolist()[8:11] == [
+        1.0,
+        pytest.approx(1 + 8 / 3),
+        pytest.approx(1 + 8 / 3),
+    ]
     assert found["vol"].tolist()[3:] == [0, 0, 0, 0, 0, 2, 0, 0, 0]
 
 

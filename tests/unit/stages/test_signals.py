@@ -16,7 +16,9 @@ NOTHING = Arrivals(0, {}, [])
 MEAN_ABSOLUTE = math.sqrt(2 / math.pi)
 
 
-def decide(p_up: Array, sigma: Array, symbol: Array | None = None, cost: float = 1.0) -> pd.DataFrame:
+def decide(
+    p_up: Array, sigma: Array, symbol: Array | None = None, cost: float = 1.0
+) -> pd.DataFrame:
     """The stage over predictions; `place` is the row of the prediction that each signal is of."""
     n = len(p_up)
     rows = empty("predictions", n, ["A", "B"])
@@ -56,7 +58,9 @@ def test_signals_are_the_changes_of_action(cost: float) -> None:
     assert 20 < len(truth) < 490
     assert found["offset"].tolist() == [place for place, _, _ in truth]
     assert [ACTIONS[code] for code in found["action"]] == [action for _, action, _ in truth]
-    np.testing.assert_allclose(found["edge_bp"], [edge for _, _, edge in truth], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        found["edge_bp"], [edge for _, _, edge in truth], rtol=1e-12, atol=1e-12
+    )
     at = found["offset"].to_numpy()
     np.testing.assert_allclose(found["confidence"], np.abs(2 * p_up[at] - 1), rtol=1e-15)
     assert found["p_up"].tolist() == p_up[at].tolist()
@@ -76,8 +80,17 @@ def test_an_edge_of_just_the_costs_is_not_traded() -> None:
     """Costs must be earned, not met."""
     edge = 0.2 * 1e-3 * MEAN_ABSOLUTE * 1e4
     assert ACTIONS[decide(np.array([0.6]), np.array([1e-3]), cost=edge)["action"][0]] == "hold"
-    assert ACTIONS[decide(np.array([0.6]), np.array([1e-3]), cost=edge * 0.99)["action"][0]] == "buy"
-    assert ACTIONS[decide(np.array([0.4]), np.array([1e-3]), cost=edge * 0.99)["action"][0]] == "sell"
+    assert (
+        ACTIONS[decide(np.array([0.6]), np.array([1e-3]), cost=edge * 0.99)["action"][0]] == "buy"
+    )
+    assert (
+        ACTIONS[decide(np.array([0.4]), np.array([1e-3]), cost=edge * 0.99)["action"][0]] == "sell"
+    )
+
+
+def test_no_lean_and_no_costs_is_hold() -> None:
+    """An edge of exactly zero is none, also where trading is free."""
+    assert ACTIONS[decide(np.array([0.5]), np.array([1e-3]), cost=0.0)["action"][0]] == "hold"
 
 
 def test_a_silent_prediction_changes_nothing() -> None:

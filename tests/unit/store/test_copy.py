@@ -19,7 +19,8 @@ def fields_of(data: bytes) -> list[list[bytes | None]]:
     assert data[:11] == b"PGCOPY\n\xff\r\n\0"
     flags, extension = struct.unpack_from(">II", data, 11)
     assert (flags, extension) == (0, 0)
-    at, tuples = 19, []
+    at = 19
+    tuples: list[list[bytes | None]] = []
     while True:
         (count,) = struct.unpack_from(">h", data, at)
         at += 2
@@ -109,6 +110,9 @@ def test_a_symbol_is_not_padded() -> None:
     """A short symbol among long ones keeps its own length, and a new symbol its own name."""
     rows = empty("ticks", 2, ["B", "ABCDEFGH"])
     rows.columns["symbol"][:] = [0, 1]
-    assert [f[3] for f in fields_of(HEADER + copy_bytes(rows, DAY) + TRAILER)] == [b"B", b"ABCDEFGH"]
+    assert [f[3] for f in fields_of(HEADER + copy_bytes(rows, DAY) + TRAILER)] == [
+        b"B",
+        b"ABCDEFGH",
+    ]
     rows = Rows("ticks", rows.columns, ["C", "ABCDEFGH"])
     assert fields_of(HEADER + copy_bytes(rows, DAY) + TRAILER)[0][3] == b"C"
