@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Final
 
 import numpy as np
 
@@ -11,7 +12,10 @@ from pipeline.store.live import PartitionBatch
 from schemas.arrivals import Message, Reject
 from schemas.blocks import Array
 from schemas.codec import Decoder, element_bytes
-from schemas.ticks import REASONS
+from schemas.ticks import COUNTED, REASONS
+
+# The last count, of accepted ticks, changes with every batch: the rows themselves tell it.
+_TOLD: Final = len(COUNTED) - 1
 
 
 class OwnedPartition:
@@ -26,7 +30,7 @@ class OwnedPartition:
         self._decoder = Decoder(partition)
         self._chain = Chain(settings, partition)
         self._known_symbols = 0
-        self._counts: Array = np.zeros((1, len(REASONS)), np.int64)
+        self._counts: Array = np.zeros((1, _TOLD), np.int64)
 
     @property
     def symbols(self) -> Sequence[str]:
@@ -97,12 +101,14 @@ class OwnedPartition:
         before[: len(self._counts)] = self._counts
         names = ("", *self.symbols)
         changed = np.argwhere(now != before).tolist()
-        return [(names[s], REASONS[r].value, int(now[s, r])) for s, r in changed]
+        return [(names[s], COUNTED[r], int(now[s, r])) for s, r in changed]
 
     def _tally(self) -> Array:
-        """Rejects by symbol and reason; the first row is what had no readable symbol."""
+        """What was rejected and noticed, by symbol; the first row had no readable symbol."""
         ticks = self._chain.ticks
-        return np.vstack([ticks.unread(), ticks.counts()[:, : len(REASONS)]])
+        unread = np.zeros((1, _TOLD), np.int64)
+        unread[0, : len(REASONS)] = ticks.unread()
+        return np.vstack([unread, ticks.counts()[:, :_TOLD]])
 
 
 def _with_bytes(

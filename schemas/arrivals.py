@@ -232,6 +232,9 @@ def arrivals(
 ) -> Arrivals:
     """Complete decoded columns: faults, receive times; `received` None means a file (no bound)."""
     n = len(columns["ts"])
+    for name in FACTORS:
+        columns.setdefault(name, np.full(n, np.nan))
+    columns.setdefault("was", np.full(n, -1, np.int32))
     fault = np.full(n, -1, np.int32)
     bad = _bad_symbols(symbols)
     if bad.any():

@@ -221,7 +221,6 @@ def extend(stage: str, columns: Sequence[Column]) -> None:
             raise ValueError(f"{stage} has a column {column.name} already")
 
 
-
 _DTYPES: Final[Mapping[Kind, np.dtype[Any]]] = {
     "int64": np.dtype(np.int64),
     "int32": np.dtype(np.int32),
@@ -294,8 +293,6 @@ def _arrow_schema(stage: str, columns: tuple[Column, ...]) -> Any:
         for c in columns
     ]
     return pa.schema(fields, metadata={"stage": stage, "schema_version": str(SCHEMA_VERSION)})
-
-
 
 
 def _arrow_array(column: Column, values: Array, symbols: Sequence[str]) -> Any:

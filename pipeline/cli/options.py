@@ -14,6 +14,9 @@ from platformdirs import user_data_path
 from pipeline.errors import MisuseError
 from pipeline.servers import Addresses, running_addresses, start_servers
 from pipeline.settings import Settings, load_settings
+from pipeline.sources.factors import read_factors
+from pipeline.sources.files import Reading
+from pipeline.sources.localtime import Fold, LocalTimes
 from pipeline.stages.bars import parse_clock
 from schemas.times import NO_TIME, parse_time
 
@@ -34,6 +37,19 @@ DATA_DIR: Final = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the embedded servers keep their data.",
+)
+FACTORS: Final = click.option(
+    "--factors",
+    type=click.Path(path_type=Path),
+    help="CSV of corporate actions: symbol, date, price_factor, split_factor.",
+)
+ZONE: Final = click.option("--zone", help="Zone of times that name none, as America/Chicago.")
+FOLD: Final = click.option(
+    "--fold",
+    default="refuse",
+    show_default=True,
+    type=click.Choice(["first", "second", "refuse"]),
+    help="Which one of a local time that comes twice.",
 )
 JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -122,6 +138,14 @@ def time_option(text: str | None, name: str) -> int | None:
     if ns == NO_TIME:
         raise MisuseError(f"{name} {text!r} is no RFC 3339 time with zone, as 2024-08-08T23:54:15Z")
     return ns
+
+
+def reading_of(factors: Path | None, zone: str | None, fold: Fold) -> Reading:
+    """How to read a tick file, by the options."""
+    return Reading(
+        read_factors(factors) if factors is not None else None,
+        LocalTimes(zone, fold) if zone is not None else None,
+    )
 
 
 def on_terminal() -> bool:

@@ -10,10 +10,14 @@ from pipeline.bus.ranges import ranges_by_time
 from pipeline.cli.options import (
     BAR,
     DATA_DIR,
+    FACTORS,
+    FOLD,
     JSON,
     SETS,
+    ZONE,
     demand,
     named_or_running,
+    reading_of,
     run,
     servers_for,
     settings_of,
@@ -25,6 +29,7 @@ from pipeline.replay.engine import parse_input, replay_file, replay_topic
 from pipeline.replay.parity import ParityReport, compare
 from pipeline.servers import Addresses
 from pipeline.settings import Settings
+from pipeline.sources.localtime import Fold
 from pipeline.store import reads
 from pipeline.store.pool import open_pool
 from pipeline.store.statements import statement
@@ -39,6 +44,9 @@ _MS = 1_000_000
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 @_FROM
 @_TO
+@FACTORS
+@ZONE
+@FOLD
 @BAR
 @SETS
 @DATA_DIR
@@ -48,6 +56,9 @@ def replay(
     out: Path,
     start: str | None,
     end: str | None,
+    factors: Path | None,
+    zone: str | None,
+    fold: Fold,
     bar: str | None,
     sets: tuple[str, ...],
     data_dir: Path | None,
@@ -65,7 +76,7 @@ def replay(
         if isinstance(found, Path):
             if first is not None or last is not None:
                 raise MisuseError("--from and --to are for kafka:prices")
-            manifest = replay_file(found, out, settings, progress)
+            manifest = replay_file(found, out, settings, progress, reading_of(factors, zone, fold))
         else:
             (kafka,) = demand(named_or_running(settings, data_dir), "kafka")
             manifest = run(_topic(kafka, found, out, settings, first, last, progress))

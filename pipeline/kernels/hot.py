@@ -35,3 +35,8 @@ def loop(function: Callable[P, R]) -> Callable[P, R]:
 def piece(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a piece of such a loop, inlined where it is called."""
     return cast("Callable[P, R]", _njit(**_OPTIONS, forceinline=True)(function))
+
+
+def rare(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a piece that runs seldom and is called from many places: once, never inlined."""
+    return cast("Callable[P, R]", _njit(**_OPTIONS, inline="never")(function))

@@ -35,3 +35,9 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 # A small piece that kernels call: the same compilation, LLVM inlines it where that pays.
 inline = kernel
+
+
+def uncached(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for a user's function, whose module no other process can import."""
+    compiled = numba.njit(cache=False, fastmath=False, error_model="numpy")(function)
+    return cast("Callable[P, R]", compiled)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pipeline.kernels.hot import piece
+from pipeline.kernels.hot import piece, rare
 from pipeline.kernels.indicators import ADX_FLOATS, ATR_FLOATS, MACD_FLOATS, RSI_FLOATS
 from pipeline.kernels.layout import (
     ADX,
@@ -64,7 +64,7 @@ def _scale_moments(f: Array, plan: Array, window: int, by: float) -> None:
         f[a + 2 + 2 * i] *= by * by
 
 
-@piece
+@rare
 def rescale(f: Array, plan: Array, prices: float, sizes: float) -> None:
     """Bring the state row f of a symbol into new units.
 

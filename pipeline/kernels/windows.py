@@ -10,7 +10,7 @@ LeVeque 1979). A row of zeros is a row of empty windows.
 
 import math
 
-from pipeline.kernels.hot import piece
+from pipeline.kernels.hot import piece, rare
 from schemas.blocks import Array
 
 Place = tuple[int, int, int]
@@ -35,12 +35,18 @@ def sum_push(f: Array, k: Array, w: Place, x: float) -> None:
         f[a] += x
         k[b] = p
         return
+    _sum_turn(f, a, n)
+    k[b] = 0
+
+
+@rare
+def _sum_turn(f: Array, a: int, n: int) -> None:
+    """Turn the back of a window of sums into suffixes."""
     total = 0.0
     for j in range(a + n, a, -1):
         total += f[j]
         f[j] = total
     f[a] = 0.0
-    k[b] = 0
 
 
 @piece
@@ -87,11 +93,17 @@ def max_push(f: Array, k: Array, w: Place, x: float) -> None:
     if p < n:
         k[b] = p
         return
+    _max_turn(f, a, n)
+    k[b] = 0
+
+
+@rare
+def _max_turn(f: Array, a: int, n: int) -> None:
+    """Turn the back of a window of the maximum into suffixes."""
     top = f[a + n]
     for j in range(a + n, a, -1):
         top = max(top, f[j])
         f[j] = top
-    k[b] = 0
 
 
 @piece
@@ -135,6 +147,13 @@ def moments_push(f: Array, k: Array, w: Place, x: float) -> None:
         f[a + 2] += d * step * (p - 1)
         k[b] = p
         return
+    _moments_turn(f, a, n, x)
+    k[b] = 0
+
+
+@rare
+def _moments_turn(f: Array, a: int, n: int, x: float) -> None:
+    """Turn the back of a window of mean and variance into suffixes, relative to x."""
     f[a] = x
     mean = m2 = 0.0
     for c in range(1, n + 1):
@@ -146,7 +165,6 @@ def moments_push(f: Array, k: Array, w: Place, x: float) -> None:
         f[j] = mean
         f[j + 1] = m2
     f[a + 1] = f[a + 2] = 0.0
-    k[b] = 0
 
 
 @piece
@@ -195,6 +213,13 @@ def pairs_push(f: Array, k: Array, w: Place, x: float, y: float) -> None:
         f[a + 4] += dy * dy * scale
         k[b] = p
         return
+    _pairs_turn(f, a, n)
+    k[b] = 0
+
+
+@rare
+def _pairs_turn(f: Array, a: int, n: int) -> None:
+    """Turn the back of a window of co-moments into suffixes."""
     mx = my = cxx = cxy = cyy = 0.0
     for c in range(1, n + 1):
         j = a + 5 + 5 * (n - c)
@@ -211,7 +236,6 @@ def pairs_push(f: Array, k: Array, w: Place, x: float, y: float) -> None:
         f[j + 2], f[j + 3], f[j + 4] = cxx, cxy, cyy
     for j in range(a, a + 5):
         f[j] = 0.0
-    k[b] = 0
 
 
 @piece

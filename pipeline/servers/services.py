@@ -43,7 +43,7 @@ class Service:
         self.restarts = 0
         self._command = Command(
             argv=(sys.executable, "-m", module, *arguments),
-            cwd=home,
+            cwd=Path.cwd(),  # a setting may name a file from there
             environment=environment,
             grace=20.0,
         )

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import MisuseError
-from pipeline.kernels.jit import kernel
+from pipeline.kernels.jit import uncached
 from pipeline.stages.base import Block, Stage, State, grown, moved
 from schemas.blocks import COLUMNS, Array, Column, Rows, extend
 
@@ -52,9 +52,10 @@ def feature(
         name: Of the column; the function's name if not given.
         compiled: Compile it with numba.
 
-    The function gets float64 arrays of shape (periods,) and returns a number; NaN or infinity is
-    stored as null. It is called once `periods` bars are there and no input in them is null, with
-    copies: it cannot see a later bar, nor leave a trace. Its docstring is the column's meaning.
+    The function gets float64 arrays of shape (periods,) and returns a number; NaN, infinity and an
+    exception are stored as null. It is called once `periods` bars are there and no input in them is
+    null, with copies: it cannot see a later bar, nor leave a trace. Its docstring is the column's
+    meaning. It is tried once at the start, so that a slip is told before the first tick.
     """
 
     def declare(function: Callable[..., float]) -> Callable[..., float]:
@@ -69,7 +70,7 @@ def feature(
         if not inputs:
             raise MisuseError(f"feature {called}: inputs names at least one column")
         column = Column(called, "float64", unit, meaning[0])
-        run = kernel(function) if compiled else function
+        run = uncached(function) if compiled else function
         setattr(function, _TARGET, Feature(column, tuple(inputs), periods, run))
         return function
 
@@ -117,11 +118,36 @@ def load(settings: CustomSettings) -> tuple[Feature, ...]:
         unknown = [name for name in one.inputs if name not in builtin]
         if unknown:
             raise MisuseError(f"feature {one.column.name}: no bar or feature column {unknown[0]}")
+        _try(one)
     try:
         extend("features", [one.column for one in found])
     except ValueError as error:
         raise MisuseError(str(error)) from error
     return tuple(found)
+
+
+def _value(one: Feature, window: Array) -> float:
+    """One call; what went wrong in it is null, for a user's slip must not stop the stream."""
+    try:
+        value = float(one.function(*(np.array(column) for column in window.T)))
+    except Exception:  # noqa: BLE001 -- whatever the user's code raises
+        return np.nan
+    return value if np.isfinite(value) else np.nan
+
+
+def _try(one: Feature) -> None:
+    """Call it once with plain numbers.
+
+    Raises:
+        MisuseError: it fails, or returns no number.
+    """
+    try:
+        float(one.function(*(np.arange(1.0, one.periods + 1.0) for _ in one.inputs)))
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise MisuseError(
+            f"feature {one.column.name}: {type(error).__name__}: {reason[0] if reason else ''}"
+        ) from error
 
 
 class Custom(Stage):
@@ -176,8 +202,7 @@ class Custom(Stage):
             window = np.roll(ring[symbol], -((n + 1) % one.periods), axis=0)
             if np.isnan(window).any():
                 continue
-            value = float(one.function(*(np.ascontiguousarray(column) for column in window.T)))
-            out[i] = value if np.isfinite(value) else np.nan
+            out[i] = _value(one, window)
         return out
 
     def snapshot(self) -> State:

@@ -277,6 +277,6 @@ class Features:
     def rename(self, old: int, new: int) -> None:
         """Move the state of one symbol to another; the old one starts anew."""
         self._symbols = max(self._symbols, old + 1, new + 1)
-        arrays = {"floats": self._floats, "counters": self._counters}
+        arrays: dict[str, Array] = {"floats": self._floats, "counters": self._counters}
         moved(arrays, old, new)
         self._floats, self._counters = arrays["floats"], arrays["counters"]

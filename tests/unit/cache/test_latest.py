@@ -20,7 +20,7 @@ from pipeline.cache.latest import (
 )
 from pipeline.errors import UnavailableError
 from pipeline.settings import CacheSettings
-from schemas.blocks import NAMES, STAGES, empty
+from schemas.blocks import STAGES, empty, names_of
 from schemas.codec import row_documents
 
 IDENTITIES = st.tuples(st.integers(0, 1023), st.integers(0, 2**63 - 1), st.integers(0, 2**31 - 1))
@@ -63,7 +63,7 @@ def test_a_row_of_each_stage_becomes_its_key(stage: str) -> None:
     assert key == key_of(stage, "EURUSD")
     assert key.startswith(f"{KEYS[stage]}:EURUSD")
     assert channel == channel_of(stage)
-    assert set(NAMES[stage]) <= set(json.loads(value))
+    assert set(names_of(stage)) <= set(json.loads(value))
     assert len({channel for _, _, channel in found}) == len(found)
     assert len(found) == (1 + len(ENGINES) if stage == "predictions" else 1)
 

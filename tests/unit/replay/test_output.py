@@ -17,7 +17,7 @@ from pipeline.replay.engine import parse_input, replay_file
 from pipeline.replay.output import MANIFEST, REJECTED, ReplayOutput
 from pipeline.settings import load_settings
 from schemas.arrivals import Reject
-from schemas.blocks import ARROW, STAGES, Rows, empty
+from schemas.blocks import STAGES, Rows, arrow_schema, empty
 from schemas.ticks import DETAILS, Reason
 from tests.fixtures.ticks import walk
 
@@ -77,7 +77,7 @@ def test_the_rows_come_back_as_they_were(tmp_path: Path) -> None:
     write(tmp_path / "out", [7])
     table = pa.parquet.read_table(tmp_path / "out" / "bars.parquet")
     rows = bars()
-    assert table.schema.equals(ARROW["bars"], check_metadata=True)
+    assert table.schema.equals(arrow_schema("bars"), check_metadata=True)
     assert table["open"].to_numpy().tobytes() == rows["open"].tobytes()
     assert table["open"].null_count == int(np.isnan(rows["open"]).sum())
     assert table["symbol"].to_pylist() == [rows.symbols[code] for code in rows["symbol"]]
@@ -143,7 +143,7 @@ def test_an_empty_file_has_empty_outputs(tmp_path: Path) -> None:
     for stage in STAGES:
         assert (
             pa.parquet.read_schema(tmp_path / "out" / f"{stage}.parquet").names
-            == ARROW[stage].names
+            == arrow_schema(stage).names
         )
 
 

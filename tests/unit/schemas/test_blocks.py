@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.blocks import ARROW, COLUMNS, NAMES, SCHEMA_VERSION, STAGES, Rows, empty, from_arrow
+from schemas.blocks import (
+    COLUMNS,
+    SCHEMA_VERSION,
+    STAGES,
+    Rows,
+    arrow_schema,
+    empty,
+    from_arrow,
+    names_of,
+)
 from schemas.blocks import to_arrow as arrow_of
 from schemas.codec import block_bytes, row_documents
 from tests.fixtures.ticks import bits, values
@@ -45,7 +54,7 @@ def test_rows_come_back_from_arrow_bit_for_bit(stage: str, n: int) -> None:
     for form in (batch, pa.Table.from_batches([batch])):
         back = from_arrow(stage, form)
         assert len(back) == n
-        for name in NAMES[stage]:
+        for name in names_of(stage):
             assert values(back, name).tobytes() == values(rows, name).tobytes(), name
             assert back[name].dtype == rows[name].dtype
 
@@ -74,12 +83,12 @@ def test_the_schema_says_what_it_carries(stage: str) -> None:
         b"stage": stage.encode(),
         b"schema_version": str(SCHEMA_VERSION).encode(),
     }
-    assert schema.names == list(NAMES[stage])
+    assert schema.names == list(names_of(stage))
     for field, column in zip(schema, COLUMNS[stage], strict=True):
         assert field.metadata[b"unit"] == column.unit.encode()
         assert field.metadata[b"meaning"] == column.meaning.encode()
         assert field.nullable == (column.kind in {"float64", "label"})
-    assert schema.equals(ARROW[stage])
+    assert schema.equals(arrow_schema(stage))
 
 
 def test_columns_are_taken_by_name() -> None:
@@ -97,7 +106,7 @@ def test_a_table_of_many_chunks_is_one_run_of_rows() -> None:
     parts = [sample("bars", 7, 1, ("A", "B")), sample("bars", 5, 2, ("B", "Z", "A"))]
     table = pa.concat_tables([pa.Table.from_batches([arrow_of(part)]) for part in parts])
     back = from_arrow("bars", table)
-    for name in NAMES["bars"]:
+    for name in names_of("bars"):
         joined = b"".join(
             values(part, name).astype(values(back, name).dtype).tobytes() for part in parts
         )
@@ -118,7 +127,7 @@ def test_take_picks_rows(places: list[int]) -> None:
     at = np.array(places, np.int64)
     taken = rows.take(at)
     assert len(taken) == len(places)
-    for name in NAMES["signals"]:
+    for name in names_of("signals"):
         assert taken[name].tobytes() == rows[name][at].tobytes()
 
 
@@ -136,7 +145,7 @@ def test_documents_say_null_and_words() -> None:
     assert document["side"] == "sell"
     assert document["size"] is None
     assert document["flag"] is None
-    assert set(document) == {*NAMES["ticks"], "time"}
+    assert set(document) == {*names_of("ticks"), "time"}
 
 
 def test_bits_see_one_bit() -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipeline.kernels.bars import ROW, TICKS, TIME
 from pipeline.stages.bars import BarsSettings, parse_clock
-from schemas.blocks import NAMES
+from schemas.blocks import names_of
 from tests.fixtures.ticks import SECOND, START, arrivals_of, frame, run, settings_of, walk
 
 OHLC = ["open", "high", "low", "close"]
@@ -209,7 +209,7 @@ def test_the_end_of_a_file_closes_every_open_bar() -> None:
 def test_no_tick_no_bar() -> None:
     """An empty file has bars of no rows and all columns."""
     bars = bars_of(pd.DataFrame({"price": []}), "time:10s")
-    assert list(bars.columns) == list(NAMES["bars"])
+    assert list(bars.columns) == list(names_of("bars"))
     assert bars.empty
 
 
