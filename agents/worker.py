@@ -19,6 +19,7 @@ from pipeline.bus.publisher import Publisher
 from pipeline.bus.topics import ensure_topics
 from pipeline.cache.latest import open_cache
 from pipeline.errors import MisuseError, TickstreamError
+from pipeline.replay.warm import warm
 from pipeline.settings import Settings, load_settings
 from pipeline.store.live import LiveStore
 from pipeline.store.migrate import migrate
@@ -49,6 +50,7 @@ async def work(settings: Settings) -> None:
             "`tickstream up` starts all three and a worker"
         )
     kafka, postgres, redis = (str(address) for address in addresses)
+    await asyncio.to_thread(warm)
     async with AsyncExitStack() as stack:
         pool = await open_pool(postgres, settings.store)
         stack.push_async_callback(pool.close)

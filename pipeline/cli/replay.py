@@ -27,6 +27,7 @@ from pipeline.cli.progress import Progress, display
 from pipeline.errors import MisuseError, TickstreamError
 from pipeline.replay.engine import parse_input, replay_file, replay_topic
 from pipeline.replay.parity import ParityReport, compare
+from pipeline.replay.warm import warm
 from pipeline.servers import Addresses
 from pipeline.settings import Settings
 from pipeline.sources.localtime import Fold
@@ -71,6 +72,7 @@ def replay(
     """
     settings = settings_of(sets, bar)
     found = parse_input(source)
+    warm()
     first, last = time_option(start, "--from"), time_option(end, "--to")
     with Progress(f"replaying {source}") as progress:
         if isinstance(found, Path):

@@ -1,6 +1,7 @@
 """Ticks: the ingest guard in front of all kernels decides what enters the chain, and why not."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal
 
@@ -14,6 +15,7 @@ from schemas.blocks import Array, Rows, empty
 from schemas.ticks import COUNTED, DETAILS, REASONS, SYMBOL_PATTERN, Note
 
 _SECOND = 10**9
+_UNSEEN = -3
 _RENAMED = COUNTED.index(Note.RENAMED)
 
 _SYMBOL: Final = re.compile(SYMBOL_PATTERN, re.ASCII)
@@ -57,6 +59,8 @@ class Ticks(Stage):
             "negative": np.empty(0, np.int8),
         }
         self._unread: Array = np.zeros(len(REASONS), np.int64)
+        self._named: Sequence[str] | None = None
+        self._rows_of: Array = np.empty(0, np.int32)
         gaps = (settings.session_gap, settings.instrument_gap, settings.stale_floor)
         self._ints = np.array(
             [
@@ -129,9 +133,7 @@ class Ticks(Stage):
         if old not in self._codes or old == new:
             return None
         if new not in self._codes:
-            self._codes[new] = len(self._symbols)
-            self._symbols.append(new)
-            self._grow(len(self._symbols))
+            self._added(new)
         return self._codes[old], self._codes[new]
 
     def rename(self, old: int, new: int) -> None:
@@ -143,25 +145,33 @@ class Ticks(Stage):
         arrays["counts"][new, _RENAMED] += 1
 
     def _admit(self, came: Arrivals) -> Array:
-        codes = np.full(len(came.symbols), -1, np.int32)
-        present, first = np.unique(came["symbol"], return_index=True)
-        have = len(self._symbols)
-        # In the order of first appearance: state rows must not depend on the split into blocks.
-        for i in present[np.argsort(first)].tolist():
-            symbol = came.symbols[i]
-            code = self._codes.get(symbol, -1)
-            if code < 0 and _SYMBOL.fullmatch(symbol):
-                code = -2
-                if len(self._symbols) < self._settings.max_symbols:
-                    code = len(self._symbols)
-                    self._symbols.append(symbol)
-                    self._codes[symbol] = code
-            codes[i] = code
-        self._grow(len(self._symbols))
-        for code in range(have, len(self._symbols)):
-            negative = self._symbols[code] in self._settings.allow_negative
-            self._arrays["negative"][code] = negative
-        return codes
+        """State rows by code of the block: -1 for a bad symbol, -2 for one too many."""
+        if came.symbols is not self._named:  # slices of one run share their names
+            self._named = came.symbols
+            self._rows_of = np.full(len(came.symbols), _UNSEEN, np.int32)
+        unseen = self._rows_of[came["symbol"]] == _UNSEEN
+        if unseen.any():
+            found, first = np.unique(came["symbol"][unseen], return_index=True)
+            # In the order of first appearance: rows must not depend on the split into blocks.
+            for code in found[np.argsort(first)].tolist():
+                self._rows_of[code] = self._row_of(came.symbols[code])
+        return self._rows_of
+
+    def _row_of(self, symbol: str) -> int:
+        row = self._codes.get(symbol, -1)
+        if row >= 0 or not _SYMBOL.fullmatch(symbol):
+            return row
+        if len(self._symbols) >= self._settings.max_symbols:
+            return -2
+        return self._added(symbol)
+
+    def _added(self, symbol: str) -> int:
+        row = len(self._symbols)
+        self._symbols.append(symbol)
+        self._codes[symbol] = row
+        self._grow(row + 1)
+        self._arrays["negative"][row] = symbol in self._settings.allow_negative
+        return row
 
     def _grow(self, n: int) -> None:
         have = len(self._arrays["counts"])
@@ -222,3 +232,4 @@ class Ticks(Stage):
         self._codes = {symbol: code for code, symbol in enumerate(self._symbols)}
         self._arrays = {name: state[name].copy() for name in self._arrays}
         self._unread = state["unread"].copy()
+        self._named = None

@@ -66,13 +66,17 @@ def five(
 
 
 def run(symbol: Array, price: Array, symbols: int, block: int) -> Array:
-    """The features of all ticks, in blocks with the state carried from one to the next."""
+    """The last features of each symbol, shape (symbols, 5).
+
+    The ticks come in blocks with the state carried from one to the next; every block of features
+    is handed to a sink, which keeps the newest row of each symbol, as csp's does.
+    """
     floats = np.zeros((symbols, FLOATS))
     counters = np.zeros((symbols, INTS), np.int64)
-    parts = []
+    out = np.empty((block, 5))
+    last = np.empty((symbols, 5))
     for start in range(0, len(symbol), block):
-        part = slice(start, start + block)
-        out = np.empty((len(symbol[part]), 5))
-        five(symbol[part], price[part], PLAN, floats, counters, out)
-        parts.append(out)
-    return np.concatenate(parts)
+        which = symbol[start : start + block]
+        five(which, price[start : start + block], PLAN, floats, counters, out)
+        last[which] = out[: len(which)]
+    return last

@@ -54,8 +54,8 @@ def test_stages_keep_the_rules(rule: Rule, clock: str) -> None:
 @pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_stages_keep_the_rules_for_long(rule: Rule, clock: str, mode: str) -> None:
-    """The same with ten thousand examples over all clocks and both modes of the guard."""
-    _hold(rule, chain_of(clock, mode), LONG // (len(CLOCKS) * 2))
+    """The same with ten thousand examples in all, and both modes of the guard."""
+    _hold(rule, chain_of(clock, mode), LONG // (len(RULES) * len(CLOCKS) * 2))
 
 
 class Planted:

@@ -1,0 +1,63 @@
+"""The first start on a machine: compile the kernels on two cores, once per version of them."""
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from numba import config
+
+from pipeline.stages.bars import Bars
+from pipeline.stages.base import Block
+from pipeline.stages.chain import ChainSettings
+from pipeline.stages.features import Features
+from pipeline.stages.predictions import Predictions
+from pipeline.stages.regimes import Regimes
+from pipeline.stages.signals import Signals
+from pipeline.stages.ticks import Ticks
+from schemas.blocks import empty
+from schemas.codec import Decoder
+
+_MARK: Final = "compiled"
+_LONGEST: Final = 120.0
+
+
+def warm() -> None:
+    """Have all kernels compiled in the user's cache; at once when they are there already.
+
+    The features take longer than all others together: a process of their own compiles them.
+    Whatever goes wrong here is no harm: a kernel is compiled at its first call at the latest.
+    """
+    mark = Path(vars(config)["CACHE_DIR"]) / _MARK
+    if mark.exists():
+        return
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.replay.warm"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    settings = ChainSettings()
+    stages = (
+        Ticks(settings.guard),
+        Bars(settings.bars),
+        Regimes(settings.regimes),
+        Predictions(settings.predictions),
+        Signals(settings.signals),
+    )
+    block = _nothing()
+    for stage in stages:
+        block = stage.step(block)
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        if child.wait(_LONGEST) == 0:
+            mark.touch()
+
+
+def _nothing() -> Block:
+    came, _ = Decoder(0).decode(())
+    return Block(came, {stage: empty(stage) for stage in ("ticks", "bars", "features")})
+
+
+if __name__ == "__main__":
+    Features(ChainSettings().features).step(_nothing())
