@@ -220,6 +220,11 @@ def from_table(table: Any, index: dict[str, int]) -> dict[str, Array]:
     return columns
 
 
+def is_symbol(name: str) -> bool:
+    """Whether a text may be a symbol."""
+    return _SYMBOL.fullmatch(name) is not None
+
+
 def _bad_symbols(symbols: Sequence[str]) -> Array:
     return np.array([_SYMBOL.fullmatch(name) is None for name in symbols], np.bool_)
 

@@ -18,6 +18,7 @@ from schemas.arrivals import (
     arrivals,
     from_structs,
     from_table,
+    is_symbol,
 )
 from schemas.blocks import COLUMNS, Array, Rows, to_arrow
 from schemas.ticks import DETAILS, ID_LENGTH, Reason
@@ -43,6 +44,9 @@ def _fields_of(value: bytes) -> set[str]:
     return {"price", *(name for name, key in _KEYS if key in value)}
 
 
+_CHECKED: Final = (b'"id"', b'"recv_ts"', b'"was"', b"\\")
+
+
 def _check(tick: TickStruct) -> str | None:
     if isinstance(tick.id, str) and not 1 <= len(tick.id) <= ID_LENGTH:
         return f"id is not 1 to {ID_LENGTH} characters"
@@ -50,6 +54,8 @@ def _check(tick: TickStruct) -> str | None:
         return "id is not a 64-bit integer"
     if tick.recv_ts is not None and not -INT64 <= tick.recv_ts < INT64:
         return "recv_ts is not a 64-bit integer"
+    if tick.was is not None and not is_symbol(tick.was):
+        return "was is no symbol"
     return None
 
 
@@ -112,7 +118,7 @@ class Decoder:
             return self._json_slowly(message, value, rejects)
         except RecursionError:
             return self._undecodable(message, rejects, "nested too deeply")
-        if b'"id"' in value or b'"recv_ts"' in value or b"\\" in value:
+        if any(key in value for key in _CHECKED):
             for tick in found:
                 if _check(tick) is not None:
                     return self._json_slowly(message, value, rejects)

@@ -18,7 +18,7 @@ from pipeline.settings import load_settings
 from schemas.blocks import STAGES
 from tests.acceptance.commands import tickstream
 
-names_of = {
+NAMES = {
     "log_ret_1": "bar_ret_1",
     "log_ret_20": "bar_ret_20",
     "ewma_vol_0.94": "bar_ewma_vol",
@@ -97,7 +97,7 @@ def _wrong(features: pd.DataFrame, golden: Mapping[str, Any], skip: Collection[s
     for symbol, want in golden["symbols"].items():
         mine = features[features["symbol"] == symbol]
         for title, expected in want["features"].items():
-            name = names_of.get(title, title.split(" to ")[0])
+            name = NAMES.get(title, title.split(" to ")[0])
             got = _stat(mine[name].to_numpy(np.float64, na_value=np.nan))
             if name not in skip and not _agrees(got, expected):
                 wrong.append(f"{symbol} {name}: {got} is not {expected}")

@@ -35,15 +35,15 @@ async def fresh(bare: str) -> AsyncIterator[Pool]:
     await opened.close()
 
 
-names_of = [name for name, _ in migrations()]
+NAMES = [name for name, _ in migrations()]
 
 
 async def test_migrations_are_applied_once(fresh: Pool) -> None:
     """The first run applies all in order, the second nothing."""
-    assert sorted(names_of) == NAMES
-    assert await migrate(fresh) == names_of
+    assert sorted(NAMES) == NAMES
+    assert await migrate(fresh) == NAMES
     assert await migrate(fresh) == []
-    assert await fresh.fetchval("SELECT count(*) FROM migrations") == len(names_of)
+    assert await fresh.fetchval("SELECT count(*) FROM migrations") == len(NAMES)
 
 
 async def test_several_processes_may_migrate_at_once(fresh: Pool, bare: str) -> None:
@@ -53,7 +53,7 @@ async def test_several_processes_may_migrate_at_once(fresh: Pool, bare: str) -> 
         done = await asyncio.gather(*(migrate(pool) for pool in (fresh, other) * 3))
     finally:
         await other.close()
-    assert sorted(name for names in done for name in names) == names_of
+    assert sorted(name for names in done for name in names) == NAMES
     assert await fresh.fetchval("SELECT count(*) FROM bars") == 0
 
 
@@ -62,7 +62,7 @@ async def test_a_changed_text_is_refused(fresh: Pool, monkeypatch: pytest.Monkey
     await migrate(fresh)
     changed = [(name, text + "\n-- changed") for name, text in migrations()]
     monkeypatch.setattr(module, "migrations", lambda: changed)
-    with pytest.raises(StateError, match=names_of(0)):
+    with pytest.raises(StateError, match=NAMES[0]):
         await migrate(fresh)
 
 
@@ -80,4 +80,4 @@ async def test_a_failing_migration_leaves_nothing(
     tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
     assert await fresh.fetchval(tables) == 0
     monkeypatch.undo()
-    assert await migrate(fresh) == names_of
+    assert await migrate(fresh) == NAMES

@@ -92,7 +92,7 @@ class Symbol:
         quote = [more.get(x, math.nan) for x in ("bid", "ask", "bid_size", "ask_size")]
         size, side = more.get("size", math.nan), int(more.get("side", -1))
         tickwise.tick_update(
-            self.f, self.k, PLAN, HALF_LIVES, round(ts * SECOND), price, size, side, *quote
+            self.f, self.k, PLAN, HALF_LIVES, True, round(ts * SECOND), price, size, side, *quote
         )
         out = np.full((15, 1), math.nan)
         zone = np.array([[-(2**62)], [0]], np.int64)

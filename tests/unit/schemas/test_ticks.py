@@ -15,7 +15,10 @@ from schemas.ticks import DETAILS, REASONS, Reason, Tick, tick_json_schema
 from schemas.times import parse_time
 
 FIELDS = tuple(Tick.model_fields)
-NUMBERS = ("price", "size", "bid", "ask", "bid_size", "ask_size", "open", "high", "low")
+NUMBERS = (
+    "price", "size", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "factor",
+    "volume_factor",
+)  # fmt: skip
 GOOD = b'{"symbol":"A","ts":1700000000,"price":1.5}'
 
 
@@ -104,6 +107,7 @@ ANYTHING = st.recursive(
 )
 FLOATS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70)
 PROPER: dict[str, st.SearchStrategy[Any]] = {
+    "was": st.sampled_from(["A", "B.C", "^X"]) | st.none(),
     "symbol": st.text(
         st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=32
     ),

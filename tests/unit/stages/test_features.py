@@ -486,7 +486,7 @@ def test_settings_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
 
 def test_the_state_is_small() -> None:
     """At most 32 KB a symbol with the default periods."""
-    assert Features(FeaturesSettings()).state_bytes == 14_592
+    assert Features(FeaturesSettings()).state_bytes == 14_656
 
 
 @settings(max_examples=25, deadline=None)

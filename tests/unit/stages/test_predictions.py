@@ -21,6 +21,9 @@ def predict(
     """The stage over bars with these closes and features."""
     n = len(close)
     bars, features = empty("bars", n, ["A", "B"]), empty("features", n, ["A", "B"])
+    bars.columns["life"][:] = 0
+    bars.columns["stale"][:] = 0
+    bars.columns["scale"][:] = 1.0
     for rows in (bars, features):
         rows.columns["symbol"][:] = 0 if symbol is None else symbol
     bars.columns["close"][:] = close

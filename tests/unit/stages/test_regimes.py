@@ -17,6 +17,9 @@ def tags(close: Array, vol: Array, symbol: Array | None = None, **options: float
     """The stage over bars of these closes and volatilities."""
     n = len(close)
     bars, features = empty("bars", n, ["A", "B"]), empty("features", n, ["A", "B"])
+    bars.columns["life"][:] = 0
+    bars.columns["stale"][:] = 0
+    bars.columns["scale"][:] = 1.0
     for rows in (bars, features):
         rows.columns["symbol"][:] = 0 if symbol is None else symbol
     bars.columns["close"][:] = close

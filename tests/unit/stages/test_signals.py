@@ -29,7 +29,9 @@ def decide(
     rows.columns["close"][:] = 100.0 + np.arange(n)
     rows.columns["horizon"][:] = 5
     stage = Signals(SignalsSettings(cost_bp=cost))
-    block = stage.step(Block(NOTHING, {"predictions": rows}))
+    bars = empty("bars", n, ["A", "B"])
+    bars.columns["life"][:] = 0
+    block = stage.step(Block(NOTHING, {"bars": bars, "predictions": rows}))
     return pd.DataFrame(dict(block.rows["signals"].columns))
 
 

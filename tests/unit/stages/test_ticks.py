@@ -14,7 +14,7 @@ from pipeline.kernels.ticks import ID_WINDOW
 from pipeline.stages.base import Block
 from pipeline.stages.ticks import GuardSettings, Ticks
 from schemas.arrivals import Arrivals, Reject
-from schemas.ticks import REASONS, Reason
+from schemas.ticks import COUNTED, REASONS, Reason
 from schemas.times import DAY, EARLIEST, NO_TIME
 from tests.fixtures.ticks import SECOND, START, arrivals_of, frame
 
@@ -228,7 +228,7 @@ def test_counts_are_absolute_by_symbol_and_reason() -> None:
     before = stage.snapshot()
     judge(rows, stage)
     counts = pd.DataFrame(
-        stage.counts(), index=stage.symbols, columns=[*(r.value for r in REASONS), ACCEPTED]
+        stage.counts(), index=stage.symbols, columns=[str(name) for name in COUNTED]
     )
     found = counts[["duplicate", "negative_size", "non_positive", ACCEPTED]].to_numpy().tolist()
     assert found == [[3, 2, 0, 1], [0, 0, 2, 2]]

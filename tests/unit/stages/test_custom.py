@@ -1,0 +1,69 @@
+"""A user's own features: what they compute, what they cannot do, and how slips are told."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import MisuseError
+from pipeline.settings import load_settings
+from pipeline.stages.chain import Chain
+from schemas.blocks import COLUMNS
+from tests.fixtures.ticks import arrivals_of, walk
+
+SOURCE = '''
+from pipeline.stages.custom import feature
+
+@feature(inputs=("close",), periods=20, unit="0..1", name="{name}", compiled={compiled})
+def place(close):
+    """Where the close lies in the range of the last 20 closes."""
+    low, high = close.min(), close.max()
+    return (close[-1] - low) / (high - low) if high > low else 0.5
+'''
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_feature_equals_pandas(tmp_path: Path, compiled: bool) -> None:
+    """A window function gives what pandas' rolling gives, for each symbol apart."""
+    name = f"place_{compiled}".lower()
+    path = tmp_path / "mine.py"
+    path.write_text(SOURCE.format(name=name, compiled=compiled))
+    settings = load_settings(["bars.clock=ticks:2", f'user.features=["{path}"]'])
+    assert settings.chain.user.features[0].source == path.read_text()
+    assert name in {column.name for column in COLUMNS["features"]}
+    block = Chain(settings.chain).step(arrivals_of(walk(500)))
+    bars, found = block.rows["bars"], block.rows["features"][name]
+    table = pd.DataFrame({"symbol": bars["symbol"], "close": bars["close"]})
+    low = table.groupby("symbol")["close"].transform(lambda x: x.rolling(20).min())
+    high = table.groupby("symbol")["close"].transform(lambda x: x.rolling(20).max())
+    truth = (table["close"] - low) / (high - low)
+    assert np.isfinite(truth).sum() > 100
+    np.testing.assert_allclose(found, truth, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("x = 1", "declares no feature"),
+        ("def f(:", "SyntaxError"),
+        ("import nowhere_at_all", "ModuleNotFoundError"),
+        (SOURCE.format(name="rsi_14", compiled=False), "has a column rsi_14 already"),
+        (SOURCE.format(name="Bad Name", compiled=False), "lower-case identifier"),
+        (SOURCE.replace('"close",', '"nothing",').format(name="n", compiled=False), "nothing"),
+        (SOURCE.replace("close.min()", "close.mni()").format(name="m", compiled=False), "mni"),
+    ],
+)
+def test_slips_are_told_in_one_line(tmp_path: Path, body: str, why: str) -> None:
+    """A file that cannot be used names what is wrong before the first tick."""
+    path = tmp_path / "mine.py"
+    path.write_text(body)
+    with pytest.raises(MisuseError, match=why) as error:
+        load_settings([f'user.features=["{path}"]'])
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_told() -> None:
+    """So is a file that is not there."""
+    with pytest.raises(MisuseError, match="cannot be read"):
+        load_settings(['user.features=["/no/such/file.py"]'])
