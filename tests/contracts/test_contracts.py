@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_stages_keep_the_rules_for_long(rule: Rule, clock: str, mode: str) -> No
 class Planted:
     """A stage at the end of the chain that breaks one rule in the column `ret_1`."""
 
-    name = "planted"
+    name: ClassVar[str] = "planted"
     runs = itertools.count()
 
     def __init__(self, fault: str) -> None:
