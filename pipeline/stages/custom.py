@@ -11,6 +11,7 @@ def close_place(close):
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -23,6 +24,9 @@ from schemas.blocks import COLUMNS, Array, Column, Rows, extend
 
 _TARGET: Final = "_feature"
 _LONGEST: Final = 10_000
+_BUILTIN: Final = frozenset(
+    c.name for stage in ("bars", "features") for c in COLUMNS[stage] if c.kind == "float64"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,17 @@ def load(settings: CustomSettings) -> tuple[Feature, ...]:
     Raises:
         MisuseError: a file cannot be run, declares none, or names a taken or unknown column.
     """
-    builtin = [c.name for c in (*COLUMNS["bars"], *COLUMNS["features"]) if c.kind == "float64"]
+    found = _declared(settings)
+    try:
+        extend("features", [one.column for one in found])
+    except ValueError as error:
+        raise MisuseError(str(error)) from error
+    return found
+
+
+@lru_cache(maxsize=16)
+def _declared(settings: CustomSettings) -> tuple[Feature, ...]:
+    """Run the files and try what they declare; once, for every partition has a chain."""
     found: list[Feature] = []
     for file in settings.features:
         namespace: dict[str, Any] = {"__name__": "tickstream_user_features"}
@@ -115,14 +129,10 @@ def load(settings: CustomSettings) -> tuple[Feature, ...]:
             raise MisuseError(f"{file.path}: declares no feature with @feature")
         found += own
     for one in found:
-        unknown = [name for name in one.inputs if name not in builtin]
+        unknown = [name for name in one.inputs if name not in _BUILTIN]
         if unknown:
             raise MisuseError(f"feature {one.column.name}: no bar or feature column {unknown[0]}")
         _try(one)
-    try:
-        extend("features", [one.column for one in found])
-    except ValueError as error:
-        raise MisuseError(str(error)) from error
     return tuple(found)
 
 
@@ -173,28 +183,28 @@ class Custom(Stage):
         columns = dict(rows.columns)
         inputs: Mapping[str, Array] = {**rows.columns, **bars.columns}
         symbols = bars["symbol"].tolist()
-        self._forget(symbols, bars["life"].tolist(), bars["scale"].tolist())
+        fresh = self._fresh(symbols, bars["life"].tolist(), bars["scale"].tolist())
         for one in self._features:
             values = np.column_stack([inputs[name] for name in one.inputs])
-            columns[one.column.name] = self._values(one, symbols, values)
+            columns[one.column.name] = self._values(one, symbols, fresh, values)
         return block.plus(Rows(rows.stage, columns, rows.symbols))
 
-    def _forget(self, symbols: list[int], lives: list[int], scales: list[float]) -> None:
-        """Another instrument or other units under the same symbol: windows start empty."""
+    def _fresh(self, symbols: list[int], lives: list[int], scales: list[float]) -> list[bool]:
+        """Bars of another instrument or other units than the one before: windows start empty."""
         life, scale = self._arrays["life"], self._arrays["scale"]
+        found = []
         for symbol, now, units in zip(symbols, lives, scales, strict=True):
-            if life[symbol] != now or scale[symbol] != units:
-                life[symbol] = now
-                scale[symbol] = units
-                for one in self._features:
-                    self._arrays[f"{one.column.name} count"][symbol] = 0
+            found.append(bool(life[symbol] != now or scale[symbol] != units))
+            life[symbol] = now
+            scale[symbol] = units
+        return found
 
-    def _values(self, one: Feature, symbols: list[int], values: Array) -> Array:
+    def _values(self, one: Feature, symbols: list[int], fresh: list[bool], values: Array) -> Array:
         ring = self._arrays[f"{one.column.name} ring"]
         count = self._arrays[f"{one.column.name} count"]
         out = np.full(len(symbols), np.nan)
         for i, symbol in enumerate(symbols):
-            n = count[symbol]
+            n = 0 if fresh[i] else count[symbol]
             ring[symbol, n % one.periods] = values[i]
             count[symbol] = n + 1
             if n + 1 < one.periods:

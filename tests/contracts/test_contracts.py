@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,9 +23,11 @@ SHORT, LONG = 12, 10_000
 
 
 def chain_of(clock: str, mode: str) -> Make:
-    """Chains with a user's features, if the environment names any, and a reference symbol."""
+    """Chains with a reference symbol and a user's features, those that the environment names."""
+    mine = Path(__file__).with_name("mine.py")
+    own = () if load_settings().user.features else (f'user.features=["{mine}"]',)
     sets = (f"bars.clock={clock}", f"guard.mode={mode}", "features.reference_symbol=REF")
-    chosen = load_settings((*sets, "guard.warm_up=5", "predictions.horizon=3")).chain
+    chosen = load_settings((*sets, *own, "guard.warm_up=5", "predictions.horizon=3")).chain
     return lambda: Chain(chosen)
 
 
