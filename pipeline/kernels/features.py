@@ -3,6 +3,8 @@
 import math
 from typing import Final
 
+import numpy as np
+
 from pipeline.kernels.barwise import bar_update
 from pipeline.kernels.hot import loop, piece
 from pipeline.kernels.layout import (
@@ -17,6 +19,7 @@ from pipeline.kernels.layout import (
     WILD,
     place,
 )
+from pipeline.kernels.prefetch import HEAD_AHEAD, SLOTS_AHEAD, prefetch_head, prefetch_slots
 from pipeline.kernels.reference import pair_by_end, pair_by_span, remember
 from pipeline.kernels.rescale import rescale
 from pipeline.kernels.tickwise import tick_sample, tick_update
@@ -25,6 +28,7 @@ from schemas.blocks import Array
 
 BETA: Final = 23  # column of beta, corr follows
 FIRST_TICK_COLUMN: Final = 25
+MANY: Final = 200  # symbols whose state leaves the second level of cache
 
 
 @piece
@@ -111,7 +115,7 @@ def _close(
 def _turn(
     floats: Array,
     counters: Array,
-    plan: Array,
+    units: Array,
     s: int,
     reference: int,
     life: int,
@@ -128,7 +132,7 @@ def _turn(
             k[j] = 0
         k[LIFE] = life
     elif f[SCALE] > 0.0 and (f[SCALE] != scale or f[VOLUME_SCALE] != volume_scale):
-        rescale(f, plan, scale / f[SCALE], volume_scale / f[VOLUME_SCALE])
+        rescale(f, units, scale / f[SCALE], volume_scale / f[VOLUME_SCALE])
         if s == reference:
             for j in range(floats.shape[0]):
                 floats[j, REFERENCE] *= scale / f[SCALE]
@@ -155,6 +159,7 @@ def run(
     floats: Array,
     counters: Array,
     plan: Array,
+    units: Array,
     periods: Array,
     decay: float,
     half_lives: Array,
@@ -186,6 +191,7 @@ def run(
         floats: float64 (symbols, F), changed.
         counters: int64 (symbols, I), changed.
         plan: places of the windows.
+        units: of each float of a row, see rescale.
         periods: int64, see barwise.
         decay: lambda of bar_ewma_vol.
         half_lives: float64 (2,), s.
@@ -202,9 +208,16 @@ def run(
     scale, volume_scale = scales
     n = tick_symbols.shape[0]
     m = bar_symbols.shape[0]
-    j = 0
-    i = 0  # ticks taken
+    # As int64 from the start: what begins as a literal has all that it is handed to compiled twice.
+    j = int(np.int64(0))
+    i = int(np.int64(0))  # ticks taken
+    many = floats.shape[0] > MANY
     while True:
+        if many and i + HEAD_AHEAD < n:
+            s = tick_symbols[i + HEAD_AHEAD]
+            prefetch_head(floats[s], counters[s], plan)
+            s = tick_symbols[i + SLOTS_AHEAD]
+            prefetch_slots(floats[s], counters[s], plan)
         # `after`: a bar closes once its trigger is taken; else just before it. All at the end.
         while j < m and (at[j] < i or i == n or (at[j] == i and not after)):
             _close(
@@ -235,7 +248,7 @@ def run(
             _turn(
                 floats,
                 counters,
-                plan,
+                units,
                 s,
                 reference,
                 life[i],

@@ -25,6 +25,13 @@ _OPTIONS: Final[Mapping[str, object]] = {
     "error_model": "numpy",
     "_nrt": False,
 }
+# A piece lives in the code of the loops that call it: there it is cached, and nobody else calls it.
+_INNER: Final[Mapping[str, object]] = {
+    **_OPTIONS,
+    "cache": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 
 def loop(function: Callable[P, R]) -> Callable[P, R]:
@@ -34,9 +41,9 @@ def loop(function: Callable[P, R]) -> Callable[P, R]:
 
 def piece(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a piece of such a loop, inlined where it is called."""
-    return cast("Callable[P, R]", _njit(**_OPTIONS, forceinline=True)(function))
+    return cast("Callable[P, R]", _njit(**_INNER, forceinline=True)(function))
 
 
 def rare(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a piece that runs seldom and is called from many places: once, never inlined."""
-    return cast("Callable[P, R]", _njit(**_OPTIONS, inline="never")(function))
+    return cast("Callable[P, R]", _njit(**_INNER, inline="never")(function))

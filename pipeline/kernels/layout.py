@@ -1,13 +1,13 @@
 """Where everything of one symbol lives: one row of floats, one row of counters, both contiguous.
 
 Scalars have fixed places (the constants below), windows follow them; their places depend on the
-periods and come as `plan`, int64 (windows, 3) of (n, first float, first counter), one row per
-window constant.
+periods and come as `plan`, int64 (windows, 5): a window's place and the width of its slots, one row
+per window constant.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, cast
 
 import numpy as np
 
@@ -77,76 +77,86 @@ HAS_QUOTE: Final = 2
 HAS_SIZES: Final = 4
 HAS_SIZE_Z: Final = 8
 
+
+def _window(number: int) -> int:
+    """A constant that kernels see as an int64: a literal has each piece compiled once a value."""
+    return cast("int", np.int64(number))
+
+
 # Windows: rows of the plan. Of bars:
-W_CLOSES: Final = 0
-W_RETURNS2: Final = 1
-W_PARKINSON: Final = 2
-W_GARMAN_KLASS: Final = 3
-W_OPEN_GAP: Final = 4
-W_OPEN_CLOSE: Final = 5
-W_ROGERS_SATCHELL: Final = 6
-W_BOLL: Final = 7
-W_HIGHS: Final = 8
-W_LOWS: Final = 9
-W_CHANGES: Final = 10
-W_VOLUME: Final = 11
-W_VWAP_PV: Final = 12
-W_VWAP_V: Final = 13
-W_AMIHUD: Final = 14
-W_AUTOCORR: Final = 15
-W_STEPS: Final = 16
-W_RETURNS: Final = 17
-W_BETA: Final = 18
-W_WAITING: Final = 19
+W_CLOSES: Final = _window(0)
+W_RETURNS2: Final = _window(1)
+W_PARKINSON: Final = _window(2)
+W_GARMAN_KLASS: Final = _window(3)
+W_OPEN_GAP: Final = _window(4)
+W_OPEN_CLOSE: Final = _window(5)
+W_ROGERS_SATCHELL: Final = _window(6)
+W_BOLL: Final = _window(7)
+W_HIGHS: Final = _window(8)
+W_LOWS: Final = _window(9)
+W_CHANGES: Final = _window(10)
+W_VOLUME: Final = _window(11)
+W_VWAP_PV: Final = _window(12)
+W_VWAP_V: Final = _window(13)
+W_AMIHUD: Final = _window(14)
+W_AUTOCORR: Final = _window(15)
+W_STEPS: Final = _window(16)
+W_RETURNS: Final = _window(17)
+W_BETA: Final = _window(18)
+W_WAITING: Final = _window(19)
 # Of ticks:
-W_PRICES: Final = 20
-W_TICK_RETURNS2: Final = 21
-W_TICK_PV: Final = 22
-W_TICK_V: Final = 23
-W_SIGNED: Final = 24
-W_SIZED: Final = 25
-W_OFI: Final = 26
-W_SIZES: Final = 27
+W_PRICES: Final = _window(20)
+W_TICK_RETURNS2: Final = _window(21)
+W_TICK_PV: Final = _window(22)
+W_TICK_V: Final = _window(23)
+W_SIGNED: Final = _window(24)
+W_SIZED: Final = _window(25)
+W_OFI: Final = _window(26)
+W_SIZES: Final = _window(27)
 WINDOWS: Final = 28
 
 WAITING: Final = 64  # bar returns that may wait for a bar of the reference with the same end
 REFERENCE_BARS: Final = 1024  # bars of the reference remembered: the age limit of the join
 
 
-def _ring_floats(n: int) -> int:
-    return n
-
-
-_SIZES: Final[Mapping[int, Callable[[int], int]]] = {
-    **dict.fromkeys((W_CLOSES, W_PRICES, W_WAITING), _ring_floats),
-    **dict.fromkeys((W_HIGHS, W_LOWS), windows.max_floats),
+_SHAPES: Final[Mapping[int, windows.Shape]] = {
+    **dict.fromkeys((W_CLOSES, W_PRICES, W_WAITING), windows.LAG),
+    **dict.fromkeys((W_HIGHS, W_LOWS), windows.MAX),
     **dict.fromkeys(
-        (W_OPEN_GAP, W_OPEN_CLOSE, W_BOLL, W_VOLUME, W_STEPS, W_RETURNS, W_SIZES),
-        windows.moments_floats,
+        (W_OPEN_GAP, W_OPEN_CLOSE, W_BOLL, W_VOLUME, W_STEPS, W_RETURNS, W_SIZES), windows.MOMENTS
     ),
-    **dict.fromkeys((W_AUTOCORR, W_BETA), windows.pairs_floats),
+    **dict.fromkeys((W_AUTOCORR, W_BETA), windows.PAIRS),
 }
 
 
+def shape_of(window: int) -> windows.Shape:
+    """Floats of the aggregate and of each slot of a window."""
+    return _SHAPES.get(window, windows.SUM)
+
+
 def plan(periods: Mapping[int, int]) -> tuple[Array, int, int]:
-    """Places of all windows in a symbol's row.
+    """Places of all windows in a symbol's row: scalars, aggregates of all windows, slots of all.
 
     Args:
         periods: n of each window by its constant.
 
     Returns:
-        The plan, int64 (WINDOWS, 3), and the lengths of the rows of floats and of counters. Rows
+        The plan, int64 (WINDOWS, 5), and the lengths of the rows of floats and of counters. Rows
         are whole cache lines, so that no symbol shares one with its neighbour.
     """
-    table = np.zeros((WINDOWS, 3), np.int64)
-    floats, counters = FLOATS, COUNTERS
+    table = np.zeros((WINDOWS, 5), np.int64)
+    aggregate, counter = FLOATS, COUNTERS
+    slots = FLOATS + sum(shape_of(window)[0] for window in range(WINDOWS))
     for window in range(WINDOWS):
-        n = periods[window]
-        table[window] = n, floats, counters
-        floats += _SIZES.get(window, windows.sum_floats)(n)
-        # Waiting returns keep the ends of their bars as counters.
-        counters += WAITING if window == W_WAITING else windows.COUNTERS
-    return table, -(-floats // 8) * 8, -(-counters // 8) * 8
+        n, (floats, width) = periods[window], shape_of(window)
+        table[window] = n, aggregate, counter, slots, width
+        aggregate += floats
+        counter += windows.COUNTERS
+        slots += width * n
+    # Waiting returns keep the ends of their bars as counters; they have neither pos nor count.
+    table[W_WAITING, 2] = counter
+    counter += WAITING
+    return table, -(-slots // 8) * 8, -(-counter // 8) * 8
 
 
 @piece
@@ -163,9 +173,9 @@ def log_ratio(a: float, b: float) -> float:
 
 
 @piece
-def place(plan: Array, window: int) -> tuple[int, int, int]:
-    """Where a window lives: (n, first float, first counter), kept in registers."""
-    return plan[window, 0], plan[window, 1], plan[window, 2]
+def place(plan: Array, window: int) -> tuple[int, int, int, int]:
+    """Where a window lives, kept in registers: see `windows`."""
+    return plan[window, 0], plan[window, 1], plan[window, 2], plan[window, 3]
 
 
 @piece

@@ -73,7 +73,7 @@ def pair_by_end(
     if k[TAIL] - k[HEAD] == WAITING:
         k[HEAD] += 1
     at = k[TAIL] % WAITING
-    f[w[1] + at] = ret
+    f[w[3] + at] = ret
     k[w[2] + at] = end
     k[TAIL] += 1
     size = ends.shape[0]
@@ -88,14 +88,14 @@ def pair_by_end(
         known = False
         if cursor < total:
             if ends[cursor % size] == wanted:
-                pairs_push(f, k, place(plan, W_BETA), f[w[1] + at], returns[cursor % size])
+                pairs_push(f, k, place(plan, W_BETA), f[w[3] + at], returns[cursor % size])
                 cursor += 1
                 known = True
         elif width > 0:
             covers = ok[BARS] > 0 and ok[TS] // width * width + width == wanted
             if covers and of[PRICE] > 0.0 and of[CLOSE] > 0.0:
                 ahead = log_ratio(of[PRICE], of[CLOSE])
-                pairs_push(f, k, place(plan, W_BETA), f[w[1] + at], ahead)
+                pairs_push(f, k, place(plan, W_BETA), f[w[3] + at], ahead)
                 known = True
         else:
             known = True  # as far as we know it may still come

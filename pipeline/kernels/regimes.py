@@ -4,11 +4,13 @@ import numpy as np
 
 from pipeline.kernels.hot import loop, piece
 from pipeline.kernels.windows import (
+    LAG,
+    SUM,
+    floats_of,
     full,
     held,
     lag_push,
     lag_read,
-    sum_floats,
     sum_push,
     sum_read,
 )
@@ -23,9 +25,9 @@ LIFE, VOLS, VOL_PLACE, CLOSES_SEEN, CHANGES_SEEN = 0, 1, 2, 3, 5
 INT_STATE = 7
 
 
-def float_state(trend_window: int) -> int:
+def floats_needed(trend_window: int) -> int:
     """Floats of the state of a symbol."""
-    return CLOSES + trend_window + 1 + sum_floats(trend_window)
+    return CLOSES + floats_of(LAG, trend_window + 1) + floats_of(SUM, trend_window)
 
 
 @piece
@@ -88,8 +90,8 @@ def regimes(
     ewma_vol: Array,
     vol_sorted: Array,
     vol_ring: Array,
-    floats_of: Array,
-    counters_of: Array,
+    float_state: Array,
+    int_state: Array,
     labels: Array,
     floats: Array,
 ) -> None:
@@ -100,12 +102,13 @@ def regimes(
     above `trend_above`; 0 where nothing moved. -1 until a window is full (QUANT.md 2.2).
     """
     window = vol_ring.shape[1]
-    closes = (trend_window + 1, CLOSES, CLOSES_SEEN)
-    changes = (trend_window, CLOSES + trend_window + 1, CHANGES_SEEN)
+    closes = (trend_window + 1, CLOSES, CLOSES_SEEN, CLOSES)
+    first = CLOSES + trend_window + 1
+    changes = (trend_window, first, CHANGES_SEEN, first + 1)
     for i in range(symbol.shape[0]):
         s = symbol[i]
-        f = floats_of[s]
-        k = counters_of[s]
+        f = float_state[s]
+        k = int_state[s]
         if life[i] != k[LIFE]:
             for j in range(f.shape[0]):
                 f[j] = 0.0

@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from pipeline.kernels.hot import piece, rare
+import numpy as np
+
+from pipeline.kernels.hot import rare
 from pipeline.kernels.indicators import ADX_FLOATS, ATR_FLOATS, MACD_FLOATS, RSI_FLOATS
 from pipeline.kernels.layout import (
     ADX,
@@ -39,57 +41,60 @@ from pipeline.kernels.layout import (
     W_VOLUME,
     W_VWAP_PV,
     W_VWAP_V,
+    shape_of,
 )
 from schemas.blocks import Array
 
-_PRICES: Final = (PRICE, BEFORE, BID, ASK, OFI_BID, OFI_ASK, HIGH, LOW, CLOSE, TOP)
-_SIZES: Final = (BID_SIZE, ASK_SIZE, OFI_BID_SIZE, OFI_ASK_SIZE)
+# What a float of the state is measured in.
+NOTHING, PRICES, SIZES, NOTIONALS, PER_NOTIONAL, PRICES2, SIZES2 = range(7)
+_SQUARES: Final = {PRICES: PRICES2, SIZES: SIZES2}
+_SCALARS: Final = {
+    PRICES: (PRICE, BEFORE, BID, ASK, OFI_BID, OFI_ASK, HIGH, LOW, CLOSE, TOP),
+    SIZES: (BID_SIZE, ASK_SIZE, OFI_BID_SIZE, OFI_ASK_SIZE),
+}
 # The last float of ADX is the index itself, a ratio.
 _RUNS: Final = ((RSI, RSI_FLOATS), (ATR, ATR_FLOATS), (ADX, ADX_FLOATS - 1), (MACD, MACD_FLOATS))
+_VALUES: Final = {
+    PRICES: (W_CLOSES, W_PRICES, W_HIGHS, W_LOWS, W_CHANGES),
+    SIZES: (W_VWAP_V, W_TICK_V, W_SIGNED, W_SIZED, W_OFI),
+    NOTIONALS: (W_VWAP_PV, W_TICK_PV),
+    PER_NOTIONAL: (W_AMIHUD,),
+}
+_MOMENTS: Final = {PRICES: (W_BOLL,), SIZES: (W_VOLUME, W_SIZES)}
 
 
-@piece
-def _scale(f: Array, start: int, n: int, by: float) -> None:
-    for i in range(start, start + n):
-        f[i] *= by
-
-
-@piece
-def _scale_moments(f: Array, plan: Array, window: int, by: float) -> None:
-    """A window of mean and variance: anchor, back mean, back M2, n slots of (value or mean, M2)."""
-    a = plan[window, 1]
-    f[a] *= by
-    for i in range(plan[window, 0] + 1):
-        f[a + 1 + 2 * i] *= by
-        f[a + 2 + 2 * i] *= by * by
+def units_of(plan: Array, floats: int) -> Array:
+    """The unit of each float of a symbol's row, int8 (floats,), by the plan of its windows."""
+    units = np.zeros(floats, np.int8)
+    for unit, places in _SCALARS.items():
+        units[list(places)] = unit
+    for start, n in _RUNS:
+        units[start : start + n] = PRICES
+    for unit, windows in _VALUES.items():
+        for window in windows:
+            n, a, _, s, width = plan[window]
+            units[a : a + shape_of(window)[0]] = unit
+            units[s : s + n * width] = unit
+    for unit, windows in _MOMENTS.items():
+        for window in windows:  # anchor, mean, M2; slots of (value or mean, M2)
+            n, a, _, s, _ = plan[window]
+            units[a : a + 3] = unit, unit, _SQUARES[unit]
+            units[s : s + 2 * n : 2] = unit
+            units[s + 1 : s + 2 * n : 2] = _SQUARES[unit]
+    return units
 
 
 @rare
-def rescale(f: Array, plan: Array, prices: float, sizes: float) -> None:
+def rescale(f: Array, units: Array, prices: float, sizes: float) -> None:
     """Bring the state row f of a symbol into new units.
 
     Args:
         f: floats of the symbol, changed.
-        plan: places of the windows.
+        units: what each float is measured in.
         prices: what earlier prices are multiplied by.
         sizes: what earlier sizes are multiplied by.
     """
-    for place in _PRICES:
-        f[place] *= prices
-    for place in _SIZES:
-        f[place] *= sizes
-    for start, n in _RUNS:
-        _scale(f, start, n, prices)
-    _scale(f, plan[W_CLOSES, 1], plan[W_CLOSES, 0], prices)
-    _scale(f, plan[W_PRICES, 1], plan[W_PRICES, 0], prices)
-    # Sums and maxima hold one float more than values.
-    for window in (W_HIGHS, W_LOWS, W_CHANGES):
-        _scale(f, plan[window, 1], plan[window, 0] + 1, prices)
-    for window in (W_VWAP_V, W_TICK_V, W_SIGNED, W_SIZED, W_OFI):
-        _scale(f, plan[window, 1], plan[window, 0] + 1, sizes)
-    for window in (W_VWAP_PV, W_TICK_PV):
-        _scale(f, plan[window, 1], plan[window, 0] + 1, prices * sizes)
-    _scale(f, plan[W_AMIHUD, 1], plan[W_AMIHUD, 0] + 1, 1.0 / (prices * sizes))
-    _scale_moments(f, plan, W_BOLL, prices)
-    _scale_moments(f, plan, W_VOLUME, sizes)
-    _scale_moments(f, plan, W_SIZES, sizes)
+    notionals = prices * sizes
+    by = (1.0, prices, sizes, notionals, 1.0 / notionals, prices * prices, sizes * sizes)
+    for j in range(f.shape[0]):
+        f[j] *= by[units[j]]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from pipeline.kernels import features as kernels
 from pipeline.kernels import layout
+from pipeline.kernels.rescale import units_of
 from pipeline.stages.base import Block, State, grown, moved
 from schemas.blocks import IDENTITY, Array, Rows, names_of
 
@@ -167,6 +168,7 @@ class Features:
         self._settings = settings
         s = settings
         self._plan, floats, counters = layout.plan(_windows(s))
+        self._units = units_of(self._plan, floats)
         self._periods = np.array(
             [
                 s.rsi_bars,
@@ -229,6 +231,7 @@ class Features:
             self._floats,
             self._counters,
             self._plan,
+            self._units,
             self._periods,
             self._settings.ewma_lambda,
             self._half_lives,

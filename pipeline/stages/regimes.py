@@ -30,7 +30,7 @@ class Regimes(Stage):
         self._arrays: dict[str, Array] = {
             "vol_sorted": np.empty((0, settings.vol_window)),
             "vol_ring": np.empty((0, settings.vol_window)),
-            "floats": np.empty((0, kernels.float_state(settings.trend_window))),
+            "floats": np.empty((0, kernels.floats_needed(settings.trend_window))),
             "ints": np.empty((0, kernels.INT_STATE), np.int64),
         }
 

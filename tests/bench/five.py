@@ -6,15 +6,24 @@ import numpy as np
 
 from pipeline.kernels.hot import loop
 from pipeline.kernels.layout import place
-from pipeline.kernels.windows import COUNTERS, full, moments_floats, moments_push, moments_read
+from pipeline.kernels.windows import (
+    COUNTERS,
+    MOMENTS,
+    alone,
+    floats_of,
+    full,
+    moments_push,
+    moments_read,
+)
 from schemas.blocks import Array
 
 WINDOW = 64
 PREV, FAST, SLOW, UP, DOWN, FREE = range(6)
-FLOATS = FREE + 2 * moments_floats(WINDOW)
+_EACH = floats_of(MOMENTS, WINDOW)
+FLOATS = FREE + 2 * _EACH
 INTS = 1 + 2 * COUNTERS
 PLAN = np.array(
-    [[WINDOW, FREE, 1], [WINDOW, FREE + moments_floats(WINDOW), 1 + COUNTERS]], np.int64
+    [alone(MOMENTS, WINDOW, FREE, 1), alone(MOMENTS, WINDOW, FREE + _EACH, 1 + COUNTERS)], np.int64
 )
 
 

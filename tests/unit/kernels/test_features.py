@@ -12,8 +12,19 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pipeline.kernels import indicators, layout, reference, tickwise, windows
+from pipeline.kernels import indicators as indicator_pieces
+from pipeline.kernels import layout as layout_pieces
+from pipeline.kernels import reference as reference_pieces
+from pipeline.kernels import tickwise as tickwise_pieces
+from pipeline.kernels import windows as window_pieces
 from schemas.blocks import Array
+from tests.fixtures.pieces import standalone
+
+indicators = standalone(indicator_pieces)
+layout = standalone(layout_pieces)
+reference = standalone(reference_pieces)
+tickwise = standalone(tickwise_pieces)
+windows = standalone(window_pieces)
 
 TOY_EWMA = [1.0, 1.517321744832, 2.022831999727, 2.636321411639, 4.842861248698, 5.421581397402]
 SECOND = 1_000_000_000
@@ -194,9 +205,10 @@ def test_pairs_wait_for_the_reference() -> None:
     w = tuple(PLAN[layout.W_BETA])
 
     def pair(end: int) -> bool:
-        return reference.pair_by_end(
+        known: bool = reference.pair_by_end(
             own.f, own.k, PLAN, other.f, other.k, ends, returns, count, 0, end, float(end)
         )
+        return known
 
     assert pair(1) and windows.held(own.k, w) == 0  # noqa: PT018 -- one fact
     reference.remember(ends, returns, count, 1, 0.5)

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from pipeline.kernels import windows
+from pipeline.kernels import windows as window_pieces
 from schemas.blocks import Array
+from tests.fixtures.pieces import standalone
+
+windows = standalone(window_pieces)
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -24,11 +27,15 @@ def state(floats: int) -> tuple[Array, Array]:
 
 
 def stream(
-    values: Any, n: int, floats: int, push: Callable[..., None], read: Callable[..., Any]
+    values: Any,
+    n: int,
+    shape: window_pieces.Shape,
+    push: Callable[..., None],
+    read: Callable[..., Any],
 ) -> list[Any]:
     """What a window of n says after each value."""
-    f, k = state(floats)
-    w = (n, 4, 1)
+    f, k = state(windows.floats_of(shape, n))
+    w = windows.alone(shape, n, 4, 1)
     out = []
     for value in values:
         push(f, k, w, *np.atleast_1d(value))
@@ -39,8 +46,7 @@ def stream(
 
 def variances(values: Any, n: int) -> Array:
     """Population variances by the window under test, NaN before it is full."""
-    floats = windows.moments_floats(n)
-    found = stream(values, n, floats, windows.moments_push, windows.moments_read)
+    found = stream(values, n, windows.MOMENTS, windows.moments_push, windows.moments_read)
     return np.array([m2 / n if i >= n - 1 else math.nan for i, (_, m2) in enumerate(found)])
 
 
@@ -79,9 +85,9 @@ def test_equal_values_have_no_variance_at_all() -> None:
 def test_sums_and_maxima_equal_the_plain_ones(values: list[float], n: int) -> None:
     """Sum and maximum of the last n values, from the first value on."""
     last = [values[max(0, i - n + 1) : i + 1] for i in range(len(values))]
-    sums = stream(values, n, windows.sum_floats(n), windows.sum_push, windows.sum_read)
+    sums = stream(values, n, windows.SUM, windows.sum_push, windows.sum_read)
     assert_allclose(sums, [math.fsum(w) for w in last], rtol=1e-12, atol=1e-8)
-    maxima = stream(values, n, windows.max_floats(n), windows.max_push, windows.max_read)
+    maxima = stream(values, n, windows.MAX, windows.max_push, windows.max_read)
     assert maxima == [max(w) for w in last]
 
 
@@ -92,9 +98,9 @@ def test_moments_and_pairs_equal_the_two_pass_ones(
 ) -> None:
     """Sums of squared deviations and of their products, of the last n pairs."""
     table = np.array(pairs)
-    found = stream(table, n, windows.pairs_floats(n), windows.pairs_push, windows.pairs_read)
+    found = stream(table, n, windows.PAIRS, windows.pairs_push, windows.pairs_read)
     push, read = windows.moments_push, windows.moments_read
-    moments = stream(table[:, 0], n, windows.moments_floats(n), push, read)
+    moments = stream(table[:, 0], n, windows.MOMENTS, push, read)
     for i, (cxx, cxy, cyy) in enumerate(found):
         part = table[max(0, i - n + 1) : i + 1]
         x, y = (part - part.mean(axis=0)).T
@@ -106,7 +112,7 @@ def test_moments_and_pairs_equal_the_two_pass_ones(
 def test_counts_and_lags() -> None:
     """A window knows how many values it holds; a ring gives back any of its lags."""
     f, k = state(5)
-    w = (5, 4, 1)
+    w = windows.alone(windows.LAG, 5, 4, 1)
     for i in range(13):
         windows.lag_push(f, k, w, float(i))
         assert windows.held(k, w) == min(i + 1, 5)
