@@ -2,7 +2,7 @@
 
 import math
 
-from pipeline.kernels.hot import piece
+from pipeline.kernels.hot import once, piece
 from pipeline.kernels.indicators import adx_step, atr_step, macd_step, rsi_step, true_range
 from pipeline.kernels.layout import (
     ADX,
@@ -230,7 +230,7 @@ def _on_volume(
         out[19, i] = sum_read(f, k, w) / w[0]
 
 
-@piece
+@once
 def bar_update(
     f: Array,
     k: Array,

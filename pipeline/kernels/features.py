@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from pipeline.kernels.barwise import bar_update
-from pipeline.kernels.hot import loop, piece
+from pipeline.kernels.hot import loop, once
 from pipeline.kernels.layout import (
     BAR_SESSION,
     END,
@@ -31,7 +31,7 @@ FIRST_TICK_COLUMN: Final = 25
 MANY: Final = 200  # symbols whose state leaves the second level of cache
 
 
-@piece
+@once
 def _close(
     i: int,
     s: int,
@@ -111,7 +111,7 @@ def _close(
                 out[j, i] = math.nan
 
 
-@piece
+@once
 def _turn(
     floats: Array,
     counters: Array,

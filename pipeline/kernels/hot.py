@@ -47,3 +47,8 @@ def piece(function: Callable[P, R]) -> Callable[P, R]:
 def rare(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a piece that runs seldom and is called from many places: once, never inlined."""
     return cast("Callable[P, R]", _njit(**_INNER, inline="never")(function))
+
+
+def once(function: Callable[P, R]) -> Callable[P, R]:
+    """Merge a piece that is called from one place into it before compilation: a step less."""
+    return cast("Callable[P, R]", _njit(**_INNER, inline="always")(function))

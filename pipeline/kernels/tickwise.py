@@ -2,7 +2,7 @@
 
 import math
 
-from pipeline.kernels.hot import piece
+from pipeline.kernels.hot import once, piece
 from pipeline.kernels.layout import (
     ASK,
     ASK_SIZE,
@@ -154,7 +154,7 @@ def _quote(
     return HAS_QUOTE | HAS_SIZES
 
 
-@piece
+@once
 def tick_update(
     f: Array,
     k: Array,
