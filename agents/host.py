@@ -1,27 +1,36 @@
-"""The loop of the live path: decode, step, publish, store, acknowledge, cache."""
+"""The loop of the live path: decode and step, publish, commit, acknowledge; three batches at work.
+
+While one batch is being committed the next one is being published and the one after it stepped.
+Each of the three happens to one batch at a time and in the order of the source, so whatever is
+visible is a beginning of the stream.
+"""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from agents.outputs import block_records, reject_records
-from agents.partition import OwnedPartition
-from agents.ports import Arrived, Latest, Publish, Source, Store
-from pipeline.bus.publisher import Outgoing
-from pipeline.cache.latest import Entry, entries, newest
-from pipeline.clock import monotonic
-from pipeline.errors import StateError, UnavailableError
-from pipeline.settings import Settings
-from pipeline.store.live import PartitionBatch, compress
-from pipeline.store.pool import RETRYABLE
-from schemas.blocks import STAGES
+from agents.caching import CacheKeeper
+from agents.claims import claim
+from agents.marks import Marks
+from agents.ports import Arrived, Latest, Own, Owned, Publish, Source, Stepped, Store
+from agents.retries import insist
+from agents.saving import Saver
+from pipeline.cache.latest import entries, newest
+from pipeline.settings import WorkerSettings
 
 LOG: Final = structlog.get_logger()
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-_CACHE_REST = 1.0  # seconds that a failing cache is left alone
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Messages on their way: how many to acknowledge, what they made."""
+
+    count: int
+    stepped: Sequence[Stepped]
 
 
 class Host:
@@ -32,177 +41,149 @@ class Host:
     """
 
     def __init__(
-        self, settings: Settings, source: Source, store: Store, publish: Publish, cache: Latest
+        self,
+        settings: WorkerSettings,
+        source: Source,
+        store: Store,
+        publish: Publish,
+        cache: Latest,
+        own: Own,
     ) -> None:
         self._settings = settings
+        self._patience = settings.give_up_seconds
         self._source = source
         self._store = store
         self._publish = publish
-        self._cache = cache
-        self._owned: dict[int, OwnedPartition] = {}
-        self._unsent: dict[str, Entry] = {}
-        self._cache_rests_until = 0.0
-        self._snapshot_due = monotonic() + settings.worker.snapshot_seconds
-        self._saving: asyncio.Task[None] | None = None
+        self._own = own
+        self._owned: dict[int, Owned] = {}
+        self._doubted: set[int] = set()
+        self._marks = Marks()
+        self._keeper = CacheKeeper(cache, store, f"{settings.group}:{settings.instance}")
+        self._saver = Saver(store, settings.snapshot_seconds, self._marks)
+        self._published: asyncio.Queue[_Job] = asyncio.Queue(1)
+        self._committed: asyncio.Queue[_Job] = asyncio.Queue(1)
         self.ticks = 0
 
     async def run(self) -> None:
-        """Until the source ends.
+        """Until the source ends; then what is on its way is finished.
 
         Raises:
             FencedError: another worker owns a partition of ours now.
             UnavailableError: a sink failed for longer than `worker.give_up_seconds`.
             StateError: the stored state cannot be continued.
         """
-        async for arrived in self._source.batches():
-            await self.process(arrived)
-            await self._source.ack()
-            await self._put_cache()
-            await self._save_when_due()
-
-    async def process(self, arrived: Sequence[Arrived]) -> None:
-        """One batch up to its commit."""
-        by_partition: dict[int, list[Arrived]] = defaultdict(list)
-        for one in arrived:
-            by_partition[one.partition].append(one)
-        batches: list[PartitionBatch] = []
-        records: list[Outgoing] = []
-        for partition, messages in sorted(by_partition.items()):
-            owned = self._owned.get(partition) or await self._claim(partition)
-            stepped = owned.step(await self._without_gap(owned, messages))
-            if stepped is None:
-                continue
-            batch, keys = stepped
-            batches.append(batch)
-            records.extend(block_records(partition, batch.rows))
-            records.extend(reject_records(partition, batch.rejects, keys))
-        if not batches:
-            return
-        await self._insist("publish", lambda: self._publish.deliver(records))
-        await self._insist("commit", lambda: self._store.commit(batches))
-        for batch in batches:
-            self.ticks += len(batch.rows["ticks"])
-            for stage, rows in batch.rows.items():
-                self._remember(entries(stage, newest(rows)))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._keeper.run()),
+                    group.create_task(self._saver.run(self._owned.values)),
+                    group.create_task(self._publish_jobs()),
+                    group.create_task(self._commit_jobs()),
+                ]
+                async for arrived in self._source.batches():
+                    for part in _portions(arrived, self._settings.portion_bytes):
+                        await self._published.put(await self._step(part))
+                await self._published.join()
+                await self._committed.join()
+                for task in tasks:
+                    task.cancel()
+        except BaseExceptionGroup as group_error:  # the first trouble is the cause of the others
+            raise group_error.exceptions[0] from group_error
 
     async def close(self) -> None:
         """Save the state once more, so that the next start has nothing to catch up."""
-        if self._saving is not None:
-            await self._saving
-        await self._save_all()
+        for owned in self._owned.values():
+            if self._marks.of(owned.partition) >= owned.next_offset - 1:
+                await self._saver.save(owned)
+        await self._keeper.flush()
 
-    async def _insist(self, what: str, action: Callable[[], Awaitable[None]]) -> None:
-        """Repeat an action whose repetition is harmless until it succeeds or time is up."""
-        deadline = monotonic() + self._settings.worker.give_up_seconds
-        pause = _FIRST_PAUSE
+    async def _step(self, arrived: Sequence[Arrived]) -> _Job:
+        by_partition: dict[int, list[Arrived]] = defaultdict(list)
+        for one in arrived:
+            by_partition[one.partition].append(one)
+        await self._claim(by_partition)
+        stepped = []
+        for partition, messages in sorted(by_partition.items()):
+            owned = self._owned[partition]
+            made = owned.step(await self._without_gap(owned, messages))
+            if made is not None:
+                stepped.append(made)
+            await asyncio.sleep(0)  # let the other jobs move
+        return _Job(len(arrived), stepped)
+
+    async def _publish_jobs(self) -> None:
         while True:
-            try:
-                return await action()
-            except (UnavailableError, *RETRYABLE) as error:
-                if monotonic() + pause > deadline:
-                    raise UnavailableError(f"{what} failed for too long: {error}") from error
-                LOG.warning("sink_failed", action=what, error=str(error), pause=pause)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+            job = await self._published.get()
+            records = [record for one in job.stepped for record in one.records]
+            if records:
+                await insist("publish", self._patience, lambda r=records: self._publish.deliver(r))  # type: ignore[misc]
+            await self._committed.put(job)
+            self._published.task_done()
 
-    async def _claim(self, partition: int) -> OwnedPartition:
-        """Own a partition: load its snapshot and replay the topic up to the stored mark."""
-        start = monotonic()
-        claimed = []
+    async def _commit_jobs(self) -> None:
+        while True:
+            job = await self._committed.get()
+            batches = [one.batch for one in job.stepped]
+            if batches:
+                await insist("commit", self._patience, lambda b=batches: self._store.commit(b))  # type: ignore[misc]
+            await self._marks.move((batch.partition, batch.mark) for batch in batches)
+            await self._source.ack(job.count)
+            for batch in batches:
+                self.ticks += len(batch.rows["ticks"])
+                for stage, rows in batch.rows.items():
+                    self._keeper.remember(entries(stage, newest(rows)))
+            self._committed.task_done()
 
-        async def claim() -> None:
-            claimed.append(await self._store.claim(partition))
+    async def _claim(self, wanted: dict[int, list[Arrived]]) -> None:
+        """Own the wanted partitions; one that was away is kept only if nobody else had it."""
+        self._doubted |= self._source.lost() & self._owned.keys()
+        for partition in self._doubted & wanted.keys():
+            epoch = self._owned[partition].epoch
+            held = await insist(
+                "claim",
+                self._patience,
+                lambda p=partition, e=epoch: self._store.holds(p, e),  # type: ignore[misc]
+            )
+            if not held:
+                LOG.info("state_dropped", partition=partition, epoch=epoch)
+                del self._owned[partition]
+            self._doubted.discard(partition)
+        missing = [partition for partition in sorted(wanted) if partition not in self._owned]
+        claims = [
+            claim(partition, self._source, self._store, self._own, self._patience)
+            for partition in missing
+        ]
+        for owned in await asyncio.gather(*claims):
+            self._owned[owned.partition] = owned
+            await self._marks.move([(owned.partition, owned.next_offset - 1)])
+            self._keeper.refresh(owned.symbols)
 
-        await self._insist("claim", claim)
-        claim_ = claimed[-1]
-        owned = OwnedPartition(self._settings.chain, partition, claim_.epoch)
-        if claim_.snapshot is not None:
-            try:
-                owned.restore(claim_.snapshot_offset, claim_.snapshot)
-            except StateError as error:
-                LOG.warning("snapshot_refused", partition=partition, error=str(error))
-                owned.reset()
-        first = owned.next_offset
-        async for messages in self._source.reread(partition, first, claim_.mark + 1):
-            owned.catch_up(messages)
-        owned.next_offset = max(owned.next_offset, claim_.mark + 1)
-        owned.settled()
-        self._owned[partition] = owned
-        await self._refresh_cache(owned)
-        LOG.info(
-            "partition_claimed",
-            partition=partition,
-            epoch=claim_.epoch,
-            mark=claim_.mark,
-            replayed=claim_.mark + 1 - first,
-            seconds=round(monotonic() - start, 3),
-        )
-        return owned
-
-    async def _without_gap(
-        self, owned: OwnedPartition, arrived: Sequence[Arrived]
-    ) -> Sequence[Arrived]:
+    async def _without_gap(self, owned: Owned, arrived: Sequence[Arrived]) -> Sequence[Arrived]:
         """The messages, preceded by any that the source skipped but the topic still has."""
         low, high = owned.next_offset, arrived[0].message.offset
         if high <= low:
             return arrived
-        missed = [
-            one async for part in self._source.reread(owned.partition, low, high) for one in part
-        ]
+
+        async def reread() -> list[Arrived]:
+            parts = self._source.reread(owned.partition, low, high)
+            return [one async for part in parts for one in part]
+
+        missed = await insist("read again", self._patience, reread)
         LOG.warning(
             "gap_read_again", partition=owned.partition, low=low, high=high, found=len(missed)
         )
         return [*missed, *arrived]
 
-    def _remember(self, found: Sequence[Entry]) -> None:
-        for entry in found:
-            self._unsent[entry[0]] = entry
 
-    async def _put_cache(self) -> None:
-        """Write what is newest to the cache; what fails is kept, one value a key, for later."""
-        if not self._unsent or monotonic() < self._cache_rests_until:
-            return
-        try:
-            await self._cache.put(list(self._unsent.values()))
-        except UnavailableError as error:
-            self._cache_rests_until = monotonic() + _CACHE_REST
-            LOG.warning("cache_failed", error=str(error), kept=len(self._unsent))
-        else:
-            self._unsent.clear()
-
-    async def _refresh_cache(self, owned: OwnedPartition) -> None:
-        """After a death between commit and cache, bring the cache up to what is stored."""
-        if not owned.symbols:
-            return
-        for stage in STAGES:
-            latest: list[Mapping[str, Mapping[str, object]]] = []
-
-            async def read(stage: str = stage) -> None:
-                latest.append(await self._store.latest(stage, owned.symbols))  # noqa: B023 -- awaited within the turn
-
-            await self._insist("read", read)
-            self._remember(entries(stage, latest[-1].values()))
-
-    async def _save_when_due(self) -> None:
-        if monotonic() < self._snapshot_due or (self._saving and not self._saving.done()):
-            return
-        if self._saving is not None:
-            await self._saving  # raises what the last one met
-        states = [(owned, owned.next_offset - 1, owned.snapshot()) for owned in self._moved()]
-        self._saving = asyncio.create_task(self._save(states))
-        self._snapshot_due = monotonic() + self._settings.worker.snapshot_seconds
-
-    async def _save_all(self) -> None:
-        await self._save([(o, o.next_offset - 1, o.snapshot()) for o in self._moved()])
-
-    def _moved(self) -> list[OwnedPartition]:
-        return [o for o in self._owned.values() if o.next_offset - 1 > o.snapshot_offset]
-
-    async def _save(self, states: Sequence[tuple[OwnedPartition, int, bytes]]) -> None:
-        for owned, offset, state in states:
-            data = await asyncio.to_thread(compress, state)
-            try:
-                await self._store.save_snapshot(owned.partition, owned.epoch, offset, data)
-                owned.snapshot_offset = offset
-            except (UnavailableError, *RETRYABLE) as error:
-                LOG.warning("snapshot_failed", partition=owned.partition, error=str(error))
+def _portions(arrived: Sequence[Arrived], size: int) -> list[Sequence[Arrived]]:
+    """The messages in order, in parts of at most `size` bytes or one message."""
+    parts: list[Sequence[Arrived]] = []
+    start = held = 0
+    for i, one in enumerate(arrived):
+        bytes_ = len(one.message.value or b"")
+        if i > start and held + bytes_ > size:
+            parts.append(arrived[start:i])
+            start, held = i, 0
+        held += bytes_
+    parts.append(arrived[start:])
+    return parts

@@ -1,12 +1,13 @@
 """One partition in the hands of a worker: its chain, its mark, and what a batch makes of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Final
 
 import numpy as np
 
-from agents.ports import Arrived
+from agents.outputs import block_records, reject_records
+from agents.ports import Arrived, Stepped
 from pipeline.stages.chain import Chain, ChainSettings
 from pipeline.store.live import PartitionBatch
 from schemas.arrivals import Message, Reject
@@ -53,9 +54,9 @@ class OwnedPartition:
         self.next_offset = 0
         self.snapshot_offset = -1
 
-    def snapshot(self) -> bytes:
-        """The state behind `next_offset` - 1."""
-        return self._chain.snapshot()
+    def copied(self) -> Callable[[], bytes]:
+        """A copy of the state behind `next_offset` - 1; packing it may happen in a thread."""
+        return self._chain.copied()
 
     def catch_up(self, arrived: Sequence[Arrived]) -> None:
         """Step messages whose rows are stored already: only the state moves."""
@@ -69,10 +70,8 @@ class OwnedPartition:
         self._known_symbols = len(self.symbols)
         self._counts = self._tally()
 
-    def step(
-        self, arrived: Sequence[Arrived]
-    ) -> tuple[PartitionBatch, Mapping[int, bytes | None]] | None:
-        """Run new messages through the chain; the batch and their keys, None if all were known."""
+    def step(self, arrived: Sequence[Arrived]) -> Stepped | None:
+        """Run new messages through the chain; None if all of them were known."""
         fresh = [a for a in arrived if a.message.offset >= self.next_offset]
         if not fresh:
             return None
@@ -92,7 +91,12 @@ class OwnedPartition:
             symbols=tuple(new),
             quality=quality,
         )
-        return batch, {a.message.offset: a.key for a in fresh if rejects}
+        keys = {a.message.offset: a.key for a in fresh if rejects}
+        records = [
+            *block_records(self.partition, block.rows),
+            *reject_records(self.partition, rejects, keys),
+        ]
+        return Stepped(batch, records)
 
     def _quality(self) -> list[tuple[str, str, int]]:
         """Counts by symbol and reason that this batch changed, as absolute values."""

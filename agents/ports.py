@@ -1,6 +1,6 @@
-"""The four doors of the live loop: where messages come from, and where rows go."""
+"""The doors of the live loop: where messages come from, where rows go, what makes rows of them."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,19 +19,31 @@ class Arrived:
     message: Message
 
 
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What new messages of a partition made: a batch for the store, records for the topics."""
+
+    batch: PartitionBatch
+    records: Sequence[Outgoing]
+
+
 class Source(Protocol):
     """`prices`, at least once and in order within a partition."""
 
     def batches(self) -> AsyncIterator[Sequence[Arrived]]:
-        """Messages as they come; asking for the next batch does not acknowledge the last."""
+        """Messages as they come; asking for more does not acknowledge anything."""
         ...
 
-    async def ack(self) -> None:
-        """The batch last given is stored: it need not be delivered again."""
+    async def ack(self, count: int) -> None:
+        """So many of the oldest messages not acknowledged yet need not be delivered again."""
         ...
 
     def reread(self, partition: int, low: int, high: int) -> AsyncIterator[Sequence[Arrived]]:
         """The messages with low <= offset < high again, for catching up."""
+        ...
+
+    def lost(self) -> set[int]:
+        """Partitions that were taken away since the last call, even if they are back."""
         ...
 
 
@@ -42,12 +54,20 @@ class Store(Protocol):
         """Make a partition ours by a higher epoch."""
         ...
 
+    async def holds(self, partition: int, epoch: int) -> bool:
+        """Whether this epoch of a partition is still the newest."""
+        ...
+
     async def commit(self, batches: Sequence[PartitionBatch]) -> None:
-        """Store batches with their marks, all or nothing."""
+        """Store batches with their marks, all or nothing; what is stored already is skipped.
+
+        Raises:
+            FencedError: a partition has a newer owner.
+        """
         ...
 
     async def save_snapshot(self, partition: int, epoch: int, offset: int, data: bytes) -> None:
-        """Keep a compressed copy of a state."""
+        """Keep a compressed copy of a state whose mark is stored."""
         ...
 
     async def latest(self, stage: str, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
@@ -59,13 +79,62 @@ class Publish(Protocol):
     """The output topics."""
 
     async def deliver(self, records: Iterable[Outgoing]) -> None:
-        """Publish and wait for delivery."""
+        """Publish and wait for delivery; a record may be there after a failure."""
         ...
 
 
 class Latest(Protocol):
-    """The cache of latest rows; it may be away."""
+    """The cache of latest rows; it may be away, slow, or come back empty."""
 
     async def put(self, found: Sequence[Entry]) -> int:
         """Write entries where they are newer."""
         ...
+
+    async def is_new(self, name: str) -> bool:
+        """Whether the cache was emptied since it was last asked under this name."""
+        ...
+
+
+class Owned(Protocol):
+    """A partition in our hands; messages below `next_offset` are in its state already."""
+
+    partition: int
+    epoch: int
+    next_offset: int
+    snapshot_offset: int
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """Symbols seen on this partition."""
+        ...
+
+    def restore(self, offset: int, data: bytes) -> None:
+        """Continue from a snapshot taken after `offset`.
+
+        Raises:
+            StateError: the snapshot is damaged or of other settings.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Start from nothing."""
+        ...
+
+    def catch_up(self, arrived: Sequence[Arrived]) -> None:
+        """Step messages whose rows are stored already: only the state moves."""
+        ...
+
+    def settled(self) -> None:
+        """What is in the state now was stored: count facts from here on."""
+        ...
+
+    def step(self, arrived: Sequence[Arrived]) -> Stepped | None:
+        """Run new messages through the chain; None if all of them were known."""
+        ...
+
+    def copied(self) -> Callable[[], bytes]:
+        """A copy of the state; what is returned packs it and may run in a thread."""
+        ...
+
+
+Own = Callable[[int, int], Owned]  # of a partition and an epoch

@@ -1,6 +1,7 @@
 """`prices` through Faust: events without automatic acknowledgement."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from agents.ports import Arrived
@@ -10,7 +11,7 @@ from schemas.topics import PRICES
 
 
 class FaustSource:
-    """The stream of an agent; batches are acknowledged in order and only when told."""
+    """The stream of an agent; messages are acknowledged in order and only when told."""
 
     # Faust's annotations say that noack_take yields values; it yields lists of events.
     def __init__(self, stream: Any, bootstrap: str, size: int, within: float) -> None:
@@ -18,19 +19,28 @@ class FaustSource:
         self._bootstrap = bootstrap
         self._size = size
         self._within = within
-        self._given: Sequence[Any] = ()
+        self._given: deque[Any] = deque()
+        self._lost: set[int] = set()
 
     async def batches(self) -> AsyncIterator[Sequence[Arrived]]:
         """Messages as they come, up to `size` at once or what arrives within `within` seconds."""
         async for events in self._stream.noack_take(self._size, within=self._within):
-            self._given = events
+            self._given.extend(events)
             yield [_arrived(event.message) for event in events]
 
-    async def ack(self) -> None:
-        """Acknowledge the batch last given, in order."""
-        for event in self._given:
-            await self._stream.ack(event)
-        self._given = ()
+    async def ack(self, count: int) -> None:
+        """Acknowledge the oldest messages given, in order."""
+        for _ in range(count):
+            await self._stream.ack(self._given.popleft())
+
+    def revoke(self, partitions: Iterable[int]) -> None:
+        """Note that the group took partitions away."""
+        self._lost.update(partitions)
+
+    def lost(self) -> set[int]:
+        """Partitions taken away since the last call."""
+        lost, self._lost = self._lost, set()
+        return lost
 
     async def reread(self, partition: int, low: int, high: int) -> AsyncIterator[Sequence[Arrived]]:
         """Messages again, by a consumer of no group."""

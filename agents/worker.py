@@ -14,6 +14,7 @@ import uvloop
 
 from agents.app import make_app, prices_of
 from agents.host import Host
+from agents.partition import OwnedPartition
 from agents.source import FaustSource
 from pipeline.bus.publisher import Publisher
 from pipeline.bus.topics import ensure_topics
@@ -62,17 +63,27 @@ async def work(settings: Settings) -> None:
         store = LiveStore(pool, settings.worker.group, settings.chain.fingerprint())
         app = make_app(settings, kafka)
         hosts: list[Host] = []
+        sources: list[FaustSource] = []
+
+        def own(partition: int, epoch: int) -> OwnedPartition:
+            return OwnedPartition(settings.chain, partition, epoch)
+
+        def revoked(_: Any, /, *given: Any, signal: Any, **__: Any) -> None:  # noqa: ARG001 -- as Faust calls
+            for source in sources:
+                source.revoke(tp.partition for tp in given[0])
 
         async def chain(stream: Any) -> None:
             worker = settings.worker
             source = FaustSource(stream, kafka, worker.batch, worker.within)
-            host = Host(settings, source, store, publisher, cache)
+            sources.append(source)
+            host = Host(worker, source, store, publisher, cache, own)
             hosts.append(host)
             try:
                 await host.run()
             except Exception as error:  # noqa: BLE001 -- whatever it is, it must not leave the body
                 _exit_hard(error)
 
+        app.on_partitions_revoked.connect(revoked)
         app.agent(prices_of(app), concurrency=1, name="chain")(chain)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -102,6 +102,17 @@ class Cache:
         except FAILURES as error:
             raise _away(error) from error
 
+    async def is_new(self, name: str) -> bool:
+        """Whether Redis was emptied since it was last asked under this name.
+
+        Raises:
+            UnavailableError: Redis is away or slow.
+        """
+        try:
+            return await self._client.set(f"known:{name}", 1, nx=True) is not None
+        except FAILURES as error:
+            raise _away(error) from error
+
     async def latest(
         self, stage: str, symbols: Sequence[str], engine: str | None = None
     ) -> dict[str, dict[str, Any]]:

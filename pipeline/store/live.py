@@ -78,6 +78,11 @@ class LiveStore:
         offset = -1 if found is None else found["offset"]
         return Claim(partition, row["epoch"], row["mark"], offset, data)
 
+    async def holds(self, partition: int, epoch: int) -> bool:
+        """Whether this epoch of a partition is still the newest."""
+        found = await self._pool.fetchval(statement("epoch"), self._service, partition)
+        return bool(found == epoch)
+
     async def commit(self, batches: Sequence[PartitionBatch]) -> None:
         """Store batches in one transaction; one whose mark is stored already is skipped.
 

@@ -71,7 +71,8 @@ async def _watch_cache(addresses: Addresses, told: Told, stop: asyncio.Event) ->
     seen: dict[bytes | str, str] = {}
     async with evidence.redis_of(addresses) as client:
         while not stop.is_set():
-            keys = sorted([key async for key in client.scan_iter(count=1000)])
+            found = [key async for key in client.scan_iter(count=1000)]
+            keys = sorted(key for key in found if not key.startswith(b"known:"))
             for key, value in zip(keys, await client.mget(keys) if keys else [], strict=True):
                 at = evidence.identity_of(value)
                 if at < seen.get(key, ""):

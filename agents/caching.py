@@ -1,0 +1,101 @@
+"""Keeping the cache at the latest stored rows without ever waiting for it in the stream."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from agents.ports import Latest, Store
+from agents.retries import FAILURES, now
+from pipeline.cache.latest import Entry, entries
+from schemas.blocks import STAGES
+
+LOG: Final = structlog.get_logger()
+_REST: Final = 1.0  # seconds that a failing cache is left alone
+_LOOK: Final = 2.0  # seconds between looks whether it came back empty
+_ASKED: Final = 500  # symbols of one query
+
+
+class CacheKeeper:
+    """Writes what was committed; conflates to one value a key while the cache is slow or away.
+
+    The cache may lose everything at any time: then it is rebuilt from the store in the background,
+    which cannot take it back in time, for only newer rows replace older ones.
+    """
+
+    def __init__(self, cache: Latest, store: Store, name: str) -> None:
+        self._cache = cache
+        self._store = store
+        self._name = name
+        self._unsent: dict[str, Entry] = {}
+        self._rebuild: dict[str, None] = {}  # symbols, in order
+        self._known: dict[str, None] = {}
+        self._dirty = asyncio.Event()
+
+    def remember(self, found: Iterable[Entry]) -> None:
+        """Rows that were committed, oldest first."""
+        for entry in found:
+            self._unsent[entry[0]] = entry
+        self._dirty.set()
+
+    def refresh(self, symbols: Iterable[str]) -> None:
+        """Have the latest rows of these symbols written from the store: who knows what is there."""
+        for symbol in symbols:
+            self._known[symbol] = None
+            self._rebuild[symbol] = None
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        look_at = now()
+        while True:
+            try:
+                if now() >= look_at:
+                    if await self._cache.is_new(self._name):
+                        self.refresh(list(self._known))
+                    look_at = now() + _LOOK
+                await self._flush()
+            except FAILURES as error:
+                LOG.warning("cache_failed", error=str(error), kept=len(self._unsent))
+                look_at = now()  # it may have been restarted
+                await asyncio.sleep(_REST)
+            else:
+                await self._wait(look_at - now())
+
+    async def flush(self) -> None:
+        """Write what is there, once, at the end."""
+        try:
+            await self._flush()
+        except FAILURES as error:
+            LOG.warning("cache_failed", error=str(error), kept=len(self._unsent))
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._dirty.wait(), max(seconds, 0.0))
+        except TimeoutError:
+            return
+
+    async def _flush(self) -> None:
+        self._dirty.clear()
+        while self._unsent or self._rebuild:
+            await self._put()
+            await self._restore_some()
+
+    async def _put(self) -> None:
+        sent = dict(self._unsent)
+        if not sent:
+            return
+        await self._cache.put(list(sent.values()))
+        for key, entry in sent.items():
+            if self._unsent.get(key) is entry:  # not replaced meanwhile
+                del self._unsent[key]
+
+    async def _restore_some(self) -> None:
+        symbols: Sequence[str] = list(self._rebuild)[:_ASKED]
+        for stage in STAGES if symbols else ():
+            latest = await self._store.latest(stage, symbols)
+            await self._cache.put(entries(stage, latest.values()))
+            await self._put()
+        for symbol in symbols:
+            self._rebuild.pop(symbol, None)

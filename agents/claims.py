@@ -1,0 +1,51 @@
+"""Taking a partition over: raise its epoch, load its state, replay the topic up to its mark."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from agents.ports import Own, Owned, Source, Store
+from agents.retries import insist, now
+from pipeline.errors import StateError
+
+LOG: Final = structlog.get_logger()
+
+
+async def claim(partition: int, source: Source, store: Store, own: Own, patience: float) -> Owned:
+    """Own a partition, its state behind its stored mark.
+
+    Raises:
+        UnavailableError: a server stayed away for longer than `patience` seconds.
+        StateError: its rows were made with other settings.
+    """
+    start = now()
+    found = await insist("claim", patience, lambda: store.claim(partition))
+    owned = own(partition, found.epoch)
+    if found.snapshot is not None:
+        try:
+            owned.restore(found.snapshot_offset, found.snapshot)
+        except StateError as error:
+            LOG.warning("snapshot_refused", partition=partition, error=str(error))
+            owned.reset()
+    first = owned.next_offset
+
+    async def catch_up() -> None:
+        # Begins where it was interrupted: what was stepped already is below next_offset.
+        if owned.next_offset <= found.mark:
+            async for messages in source.reread(partition, owned.next_offset, found.mark + 1):
+                owned.catch_up(messages)
+                await asyncio.sleep(0)
+
+    await insist("catch up", patience, catch_up)
+    owned.next_offset = max(owned.next_offset, found.mark + 1)
+    owned.settled()
+    LOG.info(
+        "partition_claimed",
+        partition=partition,
+        epoch=found.epoch,
+        mark=found.mark,
+        replayed=found.mark + 1 - first,
+        seconds=round(now() - start, 3),
+    )
+    return owned
