@@ -105,7 +105,7 @@ class Host:
         stepped = []
         for partition, messages in sorted(by_partition.items()):
             owned = self._owned[partition]
-            made = owned.step(await self._without_gap(owned, messages))
+            made = owned.step(await self._in_order(owned, messages))
             if made is not None:
                 stepped.append(made)
             await asyncio.sleep(0)  # let the other jobs move
@@ -158,21 +158,31 @@ class Host:
             await self._marks.move([(owned.partition, owned.next_offset - 1)])
             self._keeper.refresh(owned.symbols)
 
-    async def _without_gap(self, owned: Owned, arrived: Sequence[Arrived]) -> Sequence[Arrived]:
-        """The messages, preceded by any that the source skipped but the topic still has."""
-        low, high = owned.next_offset, arrived[0].message.offset
-        if high <= low:
-            return arrived
+    async def _in_order(self, owned: Owned, arrived: Sequence[Arrived]) -> Sequence[Arrived]:
+        """What is new, each message once, with any that the source skipped but the topic has.
+
+        After a rebalance a batch may hold a message of before it, then those from the committed
+        offset on: repeats and gaps may be anywhere in it.
+        """
+        low = upcoming = owned.next_offset
+        fresh: list[Arrived] = []
+        for one in arrived:
+            if one.message.offset >= upcoming:
+                fresh.append(one)
+                upcoming = one.message.offset + 1
+        if upcoming - low == len(fresh):
+            return fresh
 
         async def reread() -> list[Arrived]:
-            parts = self._source.reread(owned.partition, low, high)
+            parts = self._source.reread(owned.partition, low, upcoming)
             return [one async for part in parts for one in part]
 
-        missed = await insist("read again", self._patience, reread)
+        found = {one.message.offset: one for one in await insist("reread", self._patience, reread)}
+        found.update((one.message.offset, one) for one in fresh)  # these have their keys
         LOG.warning(
-            "gap_read_again", partition=owned.partition, low=low, high=high, found=len(missed)
+            "gap_read_again", partition=owned.partition, low=low, high=upcoming, found=len(found)
         )
-        return [*missed, *arrived]
+        return [found[offset] for offset in sorted(found)]
 
 
 def _portions(arrived: Sequence[Arrived], size: int) -> list[Sequence[Arrived]]:
