@@ -1,7 +1,7 @@
 """Keeping the cache at the latest stored rows without ever waiting for it in the stream."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -30,7 +30,6 @@ class CacheKeeper:
         self._name = name
         self._unsent: dict[str, Entry] = {}
         self._rebuild: dict[str, None] = {}  # symbols, in order
-        self._known: dict[str, None] = {}
         self._dirty = asyncio.Event()
 
     def remember(self, found: Iterable[Entry]) -> None:
@@ -42,18 +41,20 @@ class CacheKeeper:
     def refresh(self, symbols: Iterable[str]) -> None:
         """Have the latest rows of these symbols written from the store: who knows what is there."""
         for symbol in symbols:
-            self._known[symbol] = None
             self._rebuild[symbol] = None
         self._dirty.set()
 
-    async def run(self) -> None:
-        """Until cancelled."""
+    async def run(self, symbols: Callable[[], Iterable[str]]) -> None:
+        """Until cancelled; `symbols` tells which ones an emptied cache is to be given again."""
         look_at = now()
+        unheard = False  # an answer was lost: it may have been yes, and will not be given twice
         while True:
             try:
                 if now() >= look_at:
-                    if await self._cache.is_new(self._name):
-                        self.refresh(list(self._known))
+                    before, unheard = unheard, True
+                    if await self._cache.is_new(self._name) or before:
+                        self.refresh(symbols())
+                    unheard = False
                     look_at = now() + _LOOK
                 await self._flush()
             except FAILURES as error:

@@ -75,7 +75,7 @@ class Host:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._keeper.run()),
+                    group.create_task(self._keeper.run(self._symbols)),
                     group.create_task(self._saver.run(self._owned.values)),
                     group.create_task(self._publish_jobs()),
                     group.create_task(self._commit_jobs()),
@@ -96,6 +96,9 @@ class Host:
             if self._marks.of(owned.partition) >= owned.next_offset - 1:
                 await self._saver.save(owned)
         await self._keeper.flush()
+
+    def _symbols(self) -> list[str]:
+        return [symbol for owned in self._owned.values() for symbol in owned.symbols]
 
     async def _step(self, arrived: Sequence[Arrived]) -> _Job:
         by_partition: dict[int, list[Arrived]] = defaultdict(list)
