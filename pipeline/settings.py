@@ -21,6 +21,8 @@ from pipeline.stages.regimes import RegimesSettings
 from pipeline.stages.signals import SignalsSettings
 from pipeline.stages.ticks import GuardSettings
 
+_SHORTEST_STUCK = 5.0
+
 
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,10 +44,26 @@ class WorkerSettings(_Group):
     instance: str = Field("worker-1", description="static member id; one per replica")
     batch: int = Field(256, ge=1, le=10_000, description="messages taken at once at most")
     within: float = Field(0.002, gt=0, le=1, description="seconds to wait for a batch to fill")
+    portion_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="bytes of messages that are stepped at once at most"
+    )
     buffer: int = Field(2048, ge=16, description="messages held per worker at most")
     session_timeout: float = Field(10.0, ge=1, description="seconds until a dead member is dropped")
     snapshot_seconds: float = Field(5.0, gt=0, description="seconds between copies of the state")
     give_up_seconds: float = Field(30.0, gt=0, description="seconds a sink may fail before exit")
+    stuck_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="seconds with lag and without progress until `up` restarts it; 0: never",
+    )
+
+    @field_validator("stuck_seconds")
+    @classmethod
+    def _time_to_work(cls, value: float) -> float:
+        """A worker needs a few seconds to show that it is at work."""
+        if 0 < value < _SHORTEST_STUCK:
+            raise ValueError(f"0 (never) or at least {_SHORTEST_STUCK:g}")
+        return value
 
 
 class StoreSettings(_Group):
@@ -55,6 +73,9 @@ class StoreSettings(_Group):
     pool_max: int = Field(8, ge=1, le=100)
     acquire_timeout: float = Field(10.0, gt=0, description="seconds to wait for a connection")
     statement_timeout: float = Field(30.0, gt=0, description="seconds a statement may take")
+    retention_days: int | None = Field(
+        None, ge=1, description="days that rows are kept after the day of writing; none: for ever"
+    )
 
 
 class CacheSettings(_Group):

@@ -21,6 +21,7 @@ from pipeline.store.pool import open_pool
 
 _WATCH: Final = 0.2
 _API_START: Final = 30.0
+_WORKER: Final = "worker-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class Stack:
     api_url: str
     services: tuple[Service, ...]
     data_dir: Path
+
+    @property
+    def workers(self) -> tuple[Service, ...]:
+        """The services that move the marks."""
+        return tuple(one for one in self.services if one.name.startswith(_WORKER))
 
     def watch(self) -> None:
         """Start again what ended; call it a few times a second.
@@ -98,11 +104,11 @@ def stack(
         assignments = tuple(part for one in sets for part in ("--set", one))
         services = []
         for number in range(1, workers + 1):
-            name = f"worker-{number}"
+            name = f"{_WORKER}{number}"
             own = (*assignments, "--set", f'worker.instance="{name}"')
-            services.append(Service(name, "agents", own, environment, home))
+            services.append(Service(name, "agents", own, environment, home, say=say))
         arguments = (*assignments, "--host", settings.api.host, "--port", str(port))
-        api = Service("api", "api", arguments, environment, home)
+        api = Service("api", "api", arguments, environment, home, say=say)
         running = Stack(
             settings,
             fleet.addresses,

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.guarding import (
+    Guard,
+    api_state,
+    guard_workers,
+    keep_tables,
+    stopped,
+    view_of,
+)
 from pipeline.cli.options import BAR, DATA_DIR, SETS, default_data_dir, settings_of
 from pipeline.cli.stack import Stack, check_workers, stack, watch
 from pipeline.cli.watching import Trend, Watcher
 from pipeline.errors import UnavailableError
-from pipeline.store.pool import RETRYABLE, open_pool
+from pipeline.store.pool import RETRYABLE, Pool, open_pool
 
 _EVERY = 10.0
 
@@ -38,26 +46,47 @@ async def _until_stopped(running: Stack) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    pool = await open_pool(running.addresses.postgres, running.settings.store)
+    try:
+        await _look_after(running, pool, stop)
+    finally:
+        await pool.close()
+
+
+async def _look_after(running: Stack, pool: Pool, stop: asyncio.Event) -> None:
+    seconds = running.settings.worker.stuck_seconds
+    guard = Guard(running.workers, view_of(running, pool), seconds)
     async with asyncio.TaskGroup() as group:
         group.create_task(watch(running, stop))
-        group.create_task(_report(running, stop))
+        group.create_task(_report(running, Watcher(running, pool), guard, stop))
+        # What may wait long for a server is cut short; the next start takes it up again.
+        patient = [
+            group.create_task(keep_tables(running, pool, stop)),
+            group.create_task(guard_workers(guard, seconds, stop)),
+        ]
+        await stop.wait()
+        for task in patient:
+            task.cancel()
 
 
-async def _report(running: Stack, stop: asyncio.Event) -> None:
-    """A plain line now and then."""
-    pool = await open_pool(running.addresses.postgres, running.settings.store)
-    watcher = Watcher(running, pool)
+def _moved(trend: Trend) -> bool:
+    return (trend.before.rows, trend.before.lag) != (trend.now.rows, trend.now.lag)
+
+
+async def _report(running: Stack, watcher: Watcher, guard: Guard, stop: asyncio.Event) -> None:
+    """A plain line now and then, while something moves or waits or has changed."""
     trend: Trend | None = None
-    while not stop.is_set():
+    told = ""
+    while True:
+        states = {**guard.states(), "api": await api_state(running)}
+        ready = ", ".join(f"{name} {state}" for name, state in states.items())
         try:
             figures = await watcher.look()
             trend = Trend(figures, figures) if trend is None else trend.then(figures)
-            if trend.before.rows != trend.now.rows:
-                click.echo(trend.line(), err=True)
+            if _moved(trend) or ready != told:
+                click.echo(f"{trend.line()}; {ready}", err=True)
+                told = ready
         except (UnavailableError, *RETRYABLE) as error:
-            click.echo(f"cannot look: {error}", err=True)
-        try:
-            await asyncio.wait_for(stop.wait(), _EVERY)
-        except TimeoutError:
-            continue
-    await pool.close()
+            click.echo(f"cannot look: {error}; {ready}", err=True)
+        if await stopped(stop, _EVERY):
+            return

@@ -10,6 +10,7 @@ from rich.table import Table
 from pipeline.bus.topics import offset_bounds
 from pipeline.cli.stack import Stack
 from pipeline.clock import monotonic
+from pipeline.servers.watchdog import Observation
 from pipeline.store import reads
 from pipeline.store.pool import Pool
 from pipeline.store.statements import statement
@@ -31,6 +32,22 @@ class Figures:
     signals: Sequence[Mapping[str, Any]]
 
 
+async def observe(kafka: str, pool: Pool, group: str) -> Observation:
+    """What is in the topic and what is stored of it.
+
+    Raises:
+        UnavailableError: a server does not answer.
+    """
+    bounds = await offset_bounds(kafka, PRICES)
+    stored = await pool.fetch(statement("progress"), group)
+    return Observation(
+        monotonic(),
+        bounds,
+        {row["partition"]: row["mark"] for row in stored},
+        {row["partition"]: row["epoch"] for row in stored},
+    )
+
+
 class Watcher:
     """Looks at the stores now and then."""
 
@@ -40,17 +57,13 @@ class Watcher:
 
     async def look(self) -> Figures:
         """Count rows, messages not yet stored, and fetch the latest signals."""
-        bounds = await offset_bounds(self._stack.addresses.kafka, PRICES)
-        stored = await self._pool.fetch(statement("progress"), self._stack.settings.worker.group)
-        marks = {row["partition"]: row["mark"] for row in stored}
-        lag = sum(
-            max(0, high - max(low, marks.get(partition, -1) + 1))
-            for partition, (low, high) in bounds.items()
-        )
+        stack = self._stack
+        seen = await observe(stack.addresses.kafka, self._pool, stack.settings.worker.group)
+        lag = sum(seen.lags().values())
         rows = {stage: await reads.count(self._pool, stage) for stage in STAGES}
         rejected = await self._pool.fetchval(statement("count_rejected"))
         signals = await self._pool.fetch(statement("recent_signals"), _RECENT)
-        messages = sum(high - low for low, high in bounds.values())
+        messages = sum(high - low for low, high in seen.bounds.values())
         found = [reads.document(row) for row in signals]
         return Figures(monotonic(), rows, rejected, lag, messages, found)
 
@@ -62,10 +75,11 @@ class Trend:
     before: Figures
     now: Figures
 
-    def rate(self) -> float:
-        """Ticks stored a second between the two."""
+    def rate(self, stages: Sequence[str] = ("ticks",)) -> float:
+        """Rows of these stages stored a second between the two; none while retention drops some."""
         seconds = self.now.at - self.before.at
-        return (self.now.rows["ticks"] - self.before.rows["ticks"]) / seconds if seconds > 0 else 0
+        more = sum(self.now.rows[stage] - self.before.rows[stage] for stage in stages)
+        return max(0, more) / seconds if seconds > 0 else 0
 
     def then(self, figures: Figures) -> Self:
         """The next pair."""
@@ -74,7 +88,8 @@ class Trend:
     def line(self) -> str:
         """For a log."""
         rows = ", ".join(f"{stage} {count:,}" for stage, count in self.now.rows.items())
-        return f"{rows}; {self.rate():,.0f} ticks/s, lag {self.now.lag:,} messages"
+        rates = f"{self.rate():,.0f} ticks/s, {self.rate(STAGES):,.0f} rows/s"
+        return f"{rows}; {rates}, lag {self.now.lag:,} messages"
 
     def picture(self, addresses: Sequence[str]) -> RenderableType:
         """For a terminal."""

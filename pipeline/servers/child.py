@@ -92,6 +92,10 @@ class Child:
         """Exit code of the server, 128 + n after signal n; None while it runs."""
         return self._keeper.poll()
 
+    def ask(self) -> None:
+        """Ask it to end and return at once; its keeper insists after its time of grace."""
+        self._tell(b"T")
+
     def stop(self) -> None:
         """Ask it to end, insist after its time of grace; return when it is gone."""
         self._tell(b"T")

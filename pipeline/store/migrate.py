@@ -71,16 +71,29 @@ def leaf(stage: str, day: date) -> str:
     return f"{stage}_{day:%Y%m%d}"
 
 
-async def ensure_days(connection: Connection, days: Iterable[date]) -> None:
-    """Make the tables of these days of writing; those that exist are left alone."""
+async def ensure_days(connection: Connection, days: Iterable[date]) -> list[str]:
+    """Make the tables of these days of writing, within a transaction; returns the names made."""
+    made = []
     for day in days:
         for stage in STAGES:
             # Names come from closed lists and dates, never from outside.
             table = leaf(stage, day)
-            if await connection.fetchval("SELECT to_regclass($1)", table) is not None:
+            if await _exists(connection, table):
                 continue
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            if await _exists(connection, table):  # somebody else was faster
+                continue
+            # PARTITION OF would lock out every reader and writer of the stage; ATTACH does not.
             await connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {table} PARTITION OF {stage}"
+                f"CREATE TABLE {table} (LIKE {stage} INCLUDING DEFAULTS INCLUDING STORAGE)"
+            )
+            await connection.execute(
+                f"ALTER TABLE {stage} ATTACH PARTITION {table}"
                 f" FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
             )
+            made.append(table)
+    return made
+
+
+async def _exists(connection: Connection, table: str) -> bool:
+    return await connection.fetchval("SELECT to_regclass($1)", table) is not None

@@ -13,6 +13,9 @@ VALUES ($1, $2, 1, -1, $3)
 ON CONFLICT (service, partition) DO UPDATE SET epoch = progress.epoch + 1
 RETURNING epoch, mark, fingerprint
 
+-- name: epoch
+SELECT epoch FROM progress WHERE service = $1 AND partition = $2
+
 -- name: latest_snapshot
 SELECT "offset", data FROM snapshots
  WHERE service = $1 AND partition = $2 AND "offset" <= $3
@@ -81,3 +84,17 @@ SELECT count(*) FROM rejected
 
 -- name: recent_signals
 SELECT * FROM signals WHERE run = 0 ORDER BY ts DESC, "offset" DESC, "index" DESC LIMIT $1
+
+-- name: try_lock
+SELECT pg_try_advisory_lock($1)
+
+-- name: leaves
+SELECT c.relname AS name, x.indisvalid AS indexed
+  FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+  LEFT JOIN (pg_index x JOIN pg_class n ON n.oid = x.indexrelid)
+    ON x.indrelid = c.oid AND n.relname = c.relname || '_symbol_ts'
+ WHERE h.inhparent = $1::text::regclass ORDER BY c.relname
+
+-- name: forget_rejected
+DELETE FROM rejected WHERE ctid = ANY(ARRAY(
+       SELECT ctid FROM rejected WHERE written_on < $1 LIMIT $2))
