@@ -68,6 +68,27 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Trade ids, both ends among them, that a symbol's accepted ticks skipped.
+
+    `offset` and `index` are the coordinates in `prices` of the tick with the next id, `ts` (ns) its
+    time. An event is never taken back: one of these ids may still come, out of order.
+    """
+
+    offset: int
+    index: int
+    symbol: str
+    ts: int
+    from_id: int
+    to_id: int
+
+    @property
+    def missing(self) -> int:
+        """How many ids that are."""
+        return self.to_id - self.from_id + 1
+
+
+@dataclass(frozen=True, slots=True)
 class Arrivals:
     """Ticks as they arrived, not judged yet, in columns of shape (n,).
 

@@ -43,6 +43,9 @@ class Note(StrEnum):
     RENAMED = "renamed"
     ID_GAP = "id_gap"
     STALE = "stale"
+    ONE_SIDED = "one_sided"
+    FROZEN_BID = "frozen_bid"
+    FROZEN_ASK = "frozen_ask"
 
 
 NOTES: Final[tuple[Note, ...]] = tuple(Note)

@@ -12,11 +12,13 @@ OPEN, HIGH, LOW, CLOSE, VOLUME, NOTIONAL, EXEC_PRICE, EXEC_BID, EXEC_ASK = range
 SCALE, VOLUME_SCALE, VWAP = 9, 10, 11
 FLOAT_STATE = 11
 FLOAT_OUT = 12
-N, SIZED, BUCKET, LAST_TS, TRIGGER_TS, PENDING, EXEC_TS, SESSION, LIFE = range(9)
-INT_STATE = 9
+N, SIZED, BUCKET, LAST_TS, TRIGGER_TS, PENDING, EXEC_TS, SESSION, LIFE, GAP = range(10)
+INT_STATE = 10
 OUT_AT, OUT_SYMBOL, OUT_TS, OUT_N, OUT_TRIGGER_TS, OUT_EXEC_TS = range(6)
-OUT_SESSION, OUT_LIFE, OUT_STALE = 6, 7, 8
-INT_OUT = 9
+OUT_SESSION, OUT_LIFE, OUT_STALE, OUT_GAP = 6, 7, 8, 9
+INT_OUT = 10
+
+_INT32_MAX = 2**31 - 1
 
 
 @piece
@@ -46,7 +48,9 @@ def _emit(
     ints[OUT_SESSION] = k[SESSION]
     ints[OUT_LIFE] = k[LIFE]
     ints[OUT_STALE] = stale
+    ints[OUT_GAP] = min(k[GAP], _INT32_MAX)
     k[N] = 0
+    k[GAP] = 0
     k[TRIGGER_TS] = trigger
     k[PENDING] = 1
     f[EXEC_PRICE] = np.nan
@@ -56,7 +60,7 @@ def _emit(
 
 
 @piece
-def _enter(f: Array, k: Array, price: float, size: float, bucket: int) -> None:
+def _enter(f: Array, k: Array, price: float, size: float, bucket: int, gap: int) -> None:
     if k[N] == 0:
         f[OPEN] = price
         f[HIGH] = price
@@ -73,6 +77,7 @@ def _enter(f: Array, k: Array, price: float, size: float, bucket: int) -> None:
         f[NOTIONAL] += price * size
         k[SIZED] += 1
     k[N] += 1
+    k[GAP] += gap
 
 
 @piece
@@ -81,6 +86,7 @@ def _turn(f: Array, k: Array, life: int, scale: float, volume_scale: float) -> N
     if life != k[LIFE]:
         k[LIFE] = life
         k[N] = 0
+        k[GAP] = 0
         k[PENDING] = 0
     elif k[N] > 0 and (scale != f[SCALE] or volume_scale != f[VOLUME_SCALE]):
         prices = scale / f[SCALE]
@@ -115,17 +121,19 @@ def bars(
 
     `clock` TIME closes [kW, (k+1)W) at the symbol's first tick at or after its end, W = `width`
     ns; TICKS closes with each `width`-th tick; ROW takes each tick as a bar. `marks` are
-    symbol, flag, session, life, stale; `numbers` are price, size, bid, ask, open, high, low, scale,
-    volume_scale. The execution reference is the first tick after the previous
+    symbol, flag, session, life, stale, gap; `numbers` are price, size, bid, ask, open, high, low,
+    scale, volume_scale. The execution reference is the first tick after the previous
     trigger, by arrival, at or after its time plus `latency` ns; with ROW, the open of this row.
     """
-    symbol, flag, session, life, stale = marks
+    symbol, flag, session, life, stale, gap = marks
     price, size, bid, ask, open_, high, low, scale, volume_scale = numbers
     rows = 0
     for i in range(symbol.shape[0]):
-        if flag[i] != 0:
-            continue
         s = symbol[i]
+        if flag[i] != 0:
+            # It enters no bar, but what is missing before it is missing in one.
+            int_state[s, GAP] += gap[i]
+            continue
         f = float_state[s]
         k = int_state[s]
         if clock == ROW:
@@ -134,7 +142,7 @@ def bars(
             if k[PENDING] == 1:
                 f[EXEC_PRICE] = price[i] if np.isnan(open_[i]) else open_[i]
                 k[EXEC_TS] = ts[i]
-            _enter(f, k, price[i], size[i], 0)
+            _enter(f, k, price[i], size[i], 0, gap[i])
             f[OPEN] = price[i] if np.isnan(open_[i]) else open_[i]
             f[HIGH] = price[i] if np.isnan(high[i]) else high[i]
             f[LOW] = price[i] if np.isnan(low[i]) else low[i]
@@ -157,11 +165,11 @@ def bars(
                 rows += 1
             _turn(f, k, life[i], scale[i], volume_scale[i])
             k[SESSION] = session[i]
-            _enter(f, k, price[i], size[i], bucket)
+            _enter(f, k, price[i], size[i], bucket, gap[i])
         else:
             _turn(f, k, life[i], scale[i], volume_scale[i])
             k[SESSION] = session[i]
-            _enter(f, k, price[i], size[i], 0)
+            _enter(f, k, price[i], size[i], 0, gap[i])
             if k[N] >= width:
                 _emit(f, k, floats[rows], ints[rows], i, s, ts[i], ts[i], 0)
                 rows += 1

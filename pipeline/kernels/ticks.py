@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pipeline.kernels import sides
 from pipeline.kernels.hot import loop, piece
 from schemas.blocks import Array
 from schemas.ticks import COUNTED, NOTES, REASONS, Note, Reason
@@ -29,6 +30,9 @@ NEW_INSTRUMENT = _FIRST_NOTE + NOTES.index(Note.NEW_INSTRUMENT)
 RESCALED = _FIRST_NOTE + NOTES.index(Note.RESCALED)
 ID_GAP = _FIRST_NOTE + NOTES.index(Note.ID_GAP)
 STALE = _FIRST_NOTE + NOTES.index(Note.STALE)
+ONE_SIDED = _FIRST_NOTE + NOTES.index(Note.ONE_SIDED)
+FROZEN_BID = _FIRST_NOTE + NOTES.index(Note.FROZEN_BID)
+FROZEN_ASK = _FIRST_NOTE + NOTES.index(Note.FROZEN_ASK)
 ALL_ACCEPTED = len(COUNTED) - 1
 
 # State of a symbol.
@@ -45,13 +49,13 @@ FLOAT_SETTINGS = 3
 
 _SMOOTHING = 0.05  # of the mean absolute move; one move counts ten means at most
 _CLIP = 10.0
-_MEDIAN_STEP = 1.02
-_SHORTEST_GAP = 1e3  # ns
-_STALE_AFTER = 10.0  # medians
+_INT32_MAX = 2**31 - 1
+_INT64_MAX = 2**63 - 1
+NO_ID_YET = -(2**63)
 
 # Marks of an accepted tick.
-OUT_FLAG, OUT_SESSION, OUT_LIFE, OUT_STALE = range(4)
-INT_OUT = 4
+OUT_FLAG, OUT_SESSION, OUT_LIFE, OUT_STALE, OUT_GAP = range(5)
+INT_OUT = 5
 OUT_SCALE, OUT_VOLUME_SCALE = range(2)
 FLOAT_OUT = 2
 
@@ -99,14 +103,29 @@ def _unfit(numbers: tuple[Array, ...], i: int, negative: bool) -> int:
 
 
 @piece
-def _identify(k: Array, ids: Array, key: int, consecutive: bool, counts: Array) -> None:
-    """Remember a trade id; with consecutive ids, count the ones that are missing before it."""
-    if consecutive and k[ID_COUNT] > 0 and key > k[ID_LAST] + 1:
-        counts[ID_GAP] += key - k[ID_LAST] - 1
+def _missing(k: Array, key: int, counts: Array) -> int:
+    """How many consecutive ids are missing before this one: counted, and at most what int64 holds.
+
+    The counting goes on from the highest id; one below it by no more than the ids remembered is a
+    straggler, one further below starts a new sequence.
+    """
+    missing = 0
+    last = k[ID_LAST]
+    if k[ID_COUNT] > 0 and key > last:
+        missing = key - 1 - last
+        if missing < 0:
+            missing = _INT64_MAX
+        counts[ID_GAP] = min(counts[ID_GAP], _INT64_MAX - missing) + missing
+    if k[ID_COUNT] == 0 or key > last or key < last - ID_WINDOW:
+        k[ID_LAST] = key
+    return missing
+
+
+@piece
+def _remember(k: Array, ids: Array, key: int) -> None:
     ids[k[ID_COUNT] % ID_WINDOW] = key
     k[ID_COUNT] += 1
     k[ID_MAX] = max(k[ID_MAX], key)
-    k[ID_LAST] = key
 
 
 @piece
@@ -122,8 +141,8 @@ def _live(
         if gap >= ints[SESSION_GAP]:
             k[SESSION] += 1
             counts[SESSION_BREAK] += 1
-        if k[TICKS_SEEN] > _STALE_AFTER and gap > max(
-            float(ints[STALE_FLOOR]), _STALE_AFTER * f[MEDIAN_GAP]
+        if k[TICKS_SEEN] > sides.LONG and gap > max(
+            float(ints[STALE_FLOOR]), sides.LONG * f[MEDIAN_GAP]
         ):
             stale = 1
             counts[STALE] += 1
@@ -133,6 +152,8 @@ def _live(
             counts[NEW_INSTRUMENT] += 1
             k[MOVES] = 0
             k[TICKS_SEEN] = 0
+            k[ID_COUNT] = 0
+            k[ID_MAX] = NO_ID_YET
             f[MEAN_MOVE] = 0.0
             f[SUSPECT] = np.nan
             stale = 0
@@ -152,11 +173,9 @@ def _live(
             k[MOVES] += 1
         f[SUSPECT] = np.nan
         if k[TICKS_SEEN] == 1:
-            f[MEDIAN_GAP] = max(float(gap), _SHORTEST_GAP)
-        elif float(gap) > f[MEDIAN_GAP]:
-            f[MEDIAN_GAP] *= _MEDIAN_STEP
+            f[MEDIAN_GAP] = sides.first_median(float(gap))
         else:
-            f[MEDIAN_GAP] = max(f[MEDIAN_GAP] / _MEDIAN_STEP, _SHORTEST_GAP)
+            f[MEDIAN_GAP] = sides.next_median(f[MEDIAN_GAP], float(gap))
     k[TICKS_SEEN] += 1
     ints[-1] = stale
     return True
@@ -176,11 +195,14 @@ def judge(
     numbers: tuple[Array, ...],
     float_state: Array,
     int_state: Array,
+    side_floats: Array,
+    side_ints: Array,
     ids: Array,
     counts: Array,
     verdict: Array,
     int_out: Array,
     float_out: Array,
+    missing_from: Array,
 ) -> None:
     """Judge ticks of shape (n,) one after another; `verdict` gets ACCEPTED or a reason code.
 
@@ -188,10 +210,14 @@ def judge(
     `ints` is scratch. `symbol` holds state rows, -1 for a bad symbol and -2 for one too many;
     `negative` (s,) tells whose prices may be so. `numbers` are price, size, bid, ask, bid_size,
     ask_size, open, high, low, factor, volume_factor; NaN means missing, but for the price. State by
-    symbol: `float_state` (s, FLOAT_STATE), `int_state` (s, INT_STATE), `ids` (s, ID_WINDOW) ring,
-    `counts` (s, COUNTED) absolute. `int_out` and `float_out` get the marks of accepted ticks.
+    symbol: `float_state` (s, FLOAT_STATE), `int_state` (s, INT_STATE), `side_floats` and
+    `side_ints` of `sides`, `ids` (s, ID_WINDOW) ring, `counts` (s, COUNTED) absolute. `int_out` and
+    `float_out` get the marks of accepted ticks; `missing_from`, (n,) if ids are consecutive, the
+    first missing id where OUT_GAP is not 0; the last one is the tick's own less 1.
     """
     plain = ints[PLAIN] != 0
+    consecutive = ints[GAPS] != 0
+    floor = ints[STALE_FLOOR]
     price, _, bid, ask, _, _, _, _, _, factor, volume_factor = numbers
     for i in range(symbol.shape[0]):
         s = symbol[i]
@@ -226,12 +252,12 @@ def judge(
         counts[s, ALL_ACCEPTED] += 1
         f = float_state[s]
         k = int_state[s]
-        if id_key[i] != -1:
-            _identify(k, ids[s], id_key[i], ints[GAPS] != 0, counts[s])
         if ask[i] < bid[i]:
             counts[s, CROSSED] += 1
         elif ask[i] == bid[i]:
             counts[s, LOCKED] += 1
+        elif np.isnan(bid[i]) != np.isnan(ask[i]):
+            counts[s, ONE_SIDED] += 1
         if factor[i] > 0.0 or volume_factor[i] > 0.0:
             counts[s, RESCALED] += 1
             if factor[i] > 0.0:
@@ -244,6 +270,19 @@ def judge(
         enters = True
         if not plain:
             enters = _live(f, k, price[i], ts[i] - k[LAST_TS], ints, floats, counts[s])
+            silent = ints[-1] != 0
+            if enters and (silent or not (np.isnan(bid[i]) and np.isnan(ask[i]))):
+                side = sides.froze(
+                    side_floats[s], side_ints[s], bid[i], ask[i], ts[i], k[LIFE], silent, floor
+                )
+                if side != sides.NEITHER:
+                    counts[s, FROZEN_BID if side == sides.BID else FROZEN_ASK] += 1
+        gap = 0
+        if id_key[i] != -1:  # after a new instrument was told: its ids start anew
+            if consecutive:
+                missing_from[i] = k[ID_LAST] + 1
+                gap = _missing(k, id_key[i], counts[s])
+            _remember(k, ids[s], id_key[i])
         if enters:
             f[PRICE] = price[i]
             k[LAST_TS] = ts[i]
@@ -251,5 +290,6 @@ def judge(
         int_out[i, OUT_SESSION] = k[SESSION]
         int_out[i, OUT_LIFE] = k[LIFE]
         int_out[i, OUT_STALE] = ints[-1]
+        int_out[i, OUT_GAP] = min(gap, _INT32_MAX)
         float_out[i, OUT_SCALE] = f[SCALE]
         float_out[i, OUT_VOLUME_SCALE] = f[VOLUME_SCALE]

@@ -13,7 +13,7 @@ from schemas.blocks import Array, Rows, empty
 
 _UNITS: Final = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _CLOCK: Final = re.compile(r"time:(\d+)(ns|us|ms|s|m|h)|ticks:(\d+)|row")
-_MARKS: Final = ("symbol", "flag", "session", "life", "stale")
+_MARKS: Final = ("symbol", "flag", "session", "life", "stale", "gap")
 _NUMBERS: Final = (
     "price", "size", "bid", "ask", "open", "high", "low", "scale", "volume_scale"
 )  # fmt: skip
@@ -40,6 +40,7 @@ _INTS: Final = {
     "session": kernels.OUT_SESSION,
     "life": kernels.OUT_LIFE,
     "stale": kernels.OUT_STALE,
+    "gap": kernels.OUT_GAP,
 }
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from schemas.arrivals import Arrivals, Reject
+from schemas.arrivals import Arrivals, Gap, Reject
 from schemas.blocks import Array, Rows, empty
 
 State = Mapping[str, Array]
@@ -20,6 +20,7 @@ class Block:
     position in the rows of `ticks`) triggered it; rows made by the end of a file have `at` = number
     of ticks. `after` is true where the trigger itself belongs to the bar (clocks `ticks`, `row`).
     `end_offset` is not negative in the last block of a file: one past the offset of its last tick.
+    `gaps` are the runs of missing ids, in the order of arrival.
     """
 
     arrivals: Arrivals
@@ -28,6 +29,7 @@ class Block:
     at: Array = field(default_factory=lambda: np.empty(0, np.int64))
     after: bool = False
     end_offset: int = -1
+    gaps: Sequence[Gap] = ()
 
     def plus(self, rows: Rows) -> "Block":
         """The block with one more stage's rows."""
@@ -89,7 +91,8 @@ def joined(blocks: Sequence[Block], arrivals: Arrivals) -> Block:
     starts = np.cumsum([0, *(len(block.rows["ticks"]) for block in blocks)])
     at = np.concatenate([block.at + start for block, start in zip(blocks, starts, strict=False)])
     rejects = [reject for block in blocks for reject in block.rejects]
-    return replace(blocks[-1], arrivals=arrivals, rows=rows, rejects=rejects, at=at)
+    gaps = [gap for block in blocks for gap in block.gaps]
+    return replace(blocks[-1], arrivals=arrivals, rows=rows, rejects=rejects, gaps=gaps, at=at)
 
 
 def head(rows: Rows, stage: str, n: int) -> Rows:

@@ -1,7 +1,7 @@
 """The one wiring of the stages: agents and replay both drive this."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +22,7 @@ from schemas.arrivals import Arrivals, Reject
 from schemas.blocks import COLUMNS, Array
 from schemas.codec import Decoder
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 _DIGEST: Final = 16
 
 
@@ -100,12 +100,14 @@ class Chain:
         nothing, _ = Decoder(self.partition).decode(())
         return self.step(nothing, end_offset=end_offset)
 
+    def copied(self) -> Callable[[], bytes]:
+        """A copy of the whole state; what is returned packs it, in another thread if you like."""
+        states = {stage.name: stage.snapshot() for stage in self._stages}
+        return lambda: _snapshot(self._fingerprint, states)
+
     def snapshot(self) -> bytes:
         """The whole state: version, fingerprint of settings and columns, checksum, arrays."""
-        state = {stage.name: _packed(stage.snapshot()) for stage in self._stages}
-        body = msgspec.msgpack.encode(state)
-        digest = hashlib.blake2b(body, digest_size=_DIGEST).hexdigest()
-        return msgspec.msgpack.encode((STATE_VERSION, self._fingerprint, digest, body))
+        return self.copied()()
 
     def restore(self, data: bytes) -> None:
         """Continue from a snapshot, bit for bit.
@@ -138,6 +140,12 @@ def _with_clock(settings: ChainSettings) -> FeaturesSettings:
     join = "span" if kind == TICKS else settings.features.reference_join
     width = width if kind == TIME else 0
     return settings.features.model_copy(update={"bar_ns": width, "reference_join": join})
+
+
+def _snapshot(fingerprint: str, states: Mapping[str, State]) -> bytes:
+    body = msgspec.msgpack.encode({name: _packed(state) for name, state in states.items()})
+    digest = hashlib.blake2b(body, digest_size=_DIGEST).hexdigest()
+    return msgspec.msgpack.encode((STATE_VERSION, fingerprint, digest, body))
 
 
 def _packed(state: State) -> dict[str, tuple[str, list[int], bytes]]:

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.kernels import sides
 from pipeline.kernels import ticks as kernels
 from pipeline.stages.base import Block, Stage, State, grown
-from schemas.arrivals import FACTORS, FLOATS, Arrivals, Reject
+from schemas.arrivals import FACTORS, FLOATS, Arrivals, Gap, Reject
 from schemas.blocks import Array, Rows, empty
 from schemas.ticks import COUNTED, DETAILS, REASONS, SYMBOL_PATTERN, Note
 
@@ -30,7 +31,7 @@ class GuardSettings(BaseModel):
     max_symbols: int = Field(100_000, ge=1, description="symbols per partition")
     time: Literal["event", "receive"] = Field("event", description="the clock of the chain")
     allow_negative: tuple[str, ...] = Field((), description="symbols whose price may be negative")
-    consecutive_ids: bool = Field(False, description="ids count up by one: count what is missing")
+    consecutive_ids: bool = Field(False, description="ids count up by one: tell what is missing")
     spike: float = Field(50.0, gt=1, description="mean absolute moves that make a spike")
     spike_floor: float = Field(0.005, ge=0, description="log moves below this are never spikes")
     warm_up: int = Field(50, ge=1, description="moves before a spike can be told")
@@ -54,6 +55,8 @@ class Ticks(Stage):
         self._arrays: dict[str, Array] = {
             "floats": np.empty((0, kernels.FLOAT_STATE)),
             "ints": np.empty((0, kernels.INT_STATE), np.int64),
+            "side_floats": np.empty((0, sides.FLOAT_STATE)),
+            "side_ints": np.empty((0, sides.INT_STATE), np.int64),
             "ids": np.empty((0, kernels.ID_WINDOW), np.int64),
             "counts": np.empty((0, len(COUNTED)), np.int64),
             "negative": np.empty(0, np.int8),
@@ -88,7 +91,7 @@ class Ticks(Stage):
         return self._unread.copy()
 
     def step(self, block: Block) -> Block:
-        """Add the accepted ticks as rows and the others as rejects, both in arrival order."""
+        """Add the accepted ticks as rows, the others as rejects, and gaps, in arrival order."""
         came = block.arrivals
         for reject in block.rejects:
             self._unread[REASONS.index(reject.reason)] += 1
@@ -99,6 +102,7 @@ class Ticks(Stage):
         verdict = np.empty(n, np.int32)
         ints = np.empty((n, kernels.INT_OUT), np.int32)
         floats = np.empty((n, kernels.FLOAT_OUT))
+        missing_from = np.empty(n if self._settings.consecutive_ids else 0, np.int64)
         arrays = self._arrays
         kernels.judge(
             self._ints,
@@ -113,11 +117,14 @@ class Ticks(Stage):
             tuple(came[name] for name in (*FLOATS, *FACTORS)),
             arrays["floats"],
             arrays["ints"],
+            arrays["side_floats"],
+            arrays["side_ints"],
             arrays["ids"],
             arrays["counts"],
             verdict,
             ints,
             floats,
+            missing_from,
         )
         # What bears no symbol of ours is counted under none.
         self._unread += np.bincount(verdict[symbol < 0], minlength=len(REASONS))
@@ -126,7 +133,10 @@ class Ticks(Stage):
         rejects = () if everything else self._rejects(came, verdict)
         kept = slice(None) if everything else accepted
         rows = self._rows(came, ts[kept], symbol[kept], kept, ints[kept], floats[kept])
-        return replace(block.plus(rows), rejects=(*block.rejects, *rejects))
+        gaps = _gaps(rows, missing_from[kept]) if self._settings.consecutive_ids else ()
+        return replace(
+            block.plus(rows), rejects=(*block.rejects, *rejects), gaps=(*block.gaps, *gaps)
+        )
 
     def codes_for_rename(self, old: str, new: str) -> tuple[int, int] | None:
         """State rows to move from and to; None when there is nothing to move."""
@@ -139,7 +149,7 @@ class Ticks(Stage):
     def rename(self, old: int, new: int) -> None:
         """Move what the guard knows of one symbol to another; the counts stay with their names."""
         arrays = self._arrays
-        for name in ("floats", "ints", "ids"):
+        for name in ("floats", "ints", "side_floats", "side_ints", "ids"):
             arrays[name][new] = arrays[name][old]
         self._fresh(slice(old, old + 1))
         arrays["counts"][new, _RENAMED] += 1
@@ -188,7 +198,11 @@ class Ticks(Stage):
         floats[rows, kernels.SCALE] = 1.0
         floats[rows, kernels.VOLUME_SCALE] = 1.0
         ints[rows] = 0
-        ints[rows, kernels.ID_MAX] = -(2**63)
+        ints[rows, kernels.ID_MAX] = kernels.NO_ID_YET
+        quote = self._arrays["side_floats"]
+        quote[rows] = 0.0
+        quote[rows, sides.PRICE : sides.MEDIAN] = np.nan
+        self._arrays["side_ints"][rows] = 0
         self._arrays["ids"][rows] = 0
 
     def _rejects(self, came: Arrivals, verdict: Array) -> list[Reject]:
@@ -213,7 +227,7 @@ class Ticks(Stage):
         for name in ("offset", "index", "known_at", "side", "id", *FLOATS):
             columns[name] = came[name][kept]
         columns["partition"] = np.full(len(ts), came.partition, np.int32)
-        for place, name in enumerate(("flag", "session", "life", "stale")):
+        for place, name in enumerate(("flag", "session", "life", "stale", "gap")):
             columns[name] = np.ascontiguousarray(ints[:, place])
         for place, name in enumerate(("scale", "volume_scale")):
             columns[name] = np.ascontiguousarray(floats[:, place])
@@ -233,3 +247,18 @@ class Ticks(Stage):
         self._arrays = {name: state[name].copy() for name in self._arrays}
         self._unread = state["unread"].copy()
         self._named = None
+
+
+def _gaps(rows: Rows, missing_from: Array) -> list[Gap]:
+    """The events of rows that tell of missing ids; `missing_from` (n,) is read at those alone."""
+    return [
+        Gap(
+            int(rows["offset"][i]),
+            int(rows["index"][i]),
+            rows.symbols[rows["symbol"][i]],
+            int(rows["ts"][i]),
+            int(missing_from[i]),
+            int(rows["id"][i]) - 1,
+        )
+        for i in np.flatnonzero(rows["gap"]).tolist()
+    ]

@@ -26,8 +26,9 @@ def chain_of(clock: str, mode: str) -> Make:
     """Chains with a reference symbol and a user's features, those that the environment names."""
     mine = Path(__file__).with_name("mine.py")
     own = () if load_settings().user.features else (f'user.features=["{mine}"]',)
-    sets = (f"bars.clock={clock}", f"guard.mode={mode}", "features.reference_symbol=REF")
-    chosen = load_settings((*sets, *own, "guard.warm_up=5", "predictions.horizon=3")).chain
+    guard = (f"guard.mode={mode}", "guard.consecutive_ids=true", "guard.warm_up=5")
+    sets = (f"bars.clock={clock}", "features.reference_symbol=REF", *guard)
+    chosen = load_settings((*sets, *own, "predictions.horizon=3")).chain
     return lambda: Chain(chosen)
 
 

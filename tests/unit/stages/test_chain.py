@@ -284,7 +284,7 @@ def test_equal_settings_have_equal_fingerprints() -> None:
         ).fingerprint()
     )
     assert len(ChainSettings().fingerprint()) == 32
-    assert STATE_VERSION == 1
+    assert STATE_VERSION == 2
 
 
 def test_a_snapshot_is_a_copy() -> None:
