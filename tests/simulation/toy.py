@@ -1,0 +1,238 @@
+"""A stand-in for the chain that costs nothing and forgives nothing.
+
+Its state is a running hash of every message stepped, and every row carries it: a message lost,
+repeated or out of order changes all rows after it.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+from zlib import crc32
+
+import numpy as np
+import orjson
+
+from agents.ports import Arrived, Stepped
+from pipeline.bus.publisher import Outgoing
+from pipeline.errors import StateError
+from pipeline.store.live import PartitionBatch
+from schemas.arrivals import Message, Reject
+from schemas.blocks import Array, Rows, empty
+from schemas.ticks import Reason
+from schemas.topics import REJECTED, SIGNALS
+
+BLOCKS: Final = "bars"  # the topic that stands for all topics of blocks
+_SYMBOLS: Final = ("A", "B", "C")
+_FACTOR, _MASK = 6364136223846793005, 2**52 - 1  # the hash must survive as a float
+_KINDS: Final = 8
+
+Row = tuple[int, int, str, int]  # offset, index, symbol, hash
+Refusal = tuple[int, int]  # offset, index
+
+
+@dataclass(slots=True)
+class State:
+    """What a partition remembers; `symbols` in the order they were seen."""
+
+    mixed: int = 1
+    refused: int = 0
+    symbols: list[str] = field(default_factory=list)
+
+    def step(self, partition: int, message: Message) -> tuple[list[Row], list[Refusal]]:
+        """The rows and refusals that one message makes."""
+        sum_ = crc32(message.value or b"")
+        self.mixed = (self.mixed * _FACTOR + sum_ + message.offset) & _MASK
+        kind = sum_ % _KINDS
+        if kind == 0 or message.value is None:
+            self.refused += 1
+            return [], [(message.offset, -1)]
+        rows = []
+        for index in range(1 if kind < _KINDS - 1 else 2):
+            symbol = f"{_SYMBOLS[(sum_ // _KINDS + index) % len(_SYMBOLS)]}{partition}"
+            if symbol not in self.symbols:
+                self.symbols.append(symbol)
+            rows.append((message.offset, index, symbol, self.mixed))
+        return rows, []
+
+    def packed(self) -> bytes:
+        """The state as bytes that tell when they are damaged."""
+        body = orjson.dumps([self.mixed, self.refused, self.symbols])
+        return b"%08x" % crc32(body) + body
+
+
+def unpacked(data: bytes) -> State:
+    """The state of `State.packed`.
+
+    Raises:
+        StateError: the bytes are damaged.
+    """
+    if data[:8] != b"%08x" % crc32(data[8:]):
+        raise StateError("the checksum does not fit")
+    return State(*orjson.loads(data[8:]))
+
+
+class ToyPartition:
+    """`agents.ports.Owned` with the behaviour of `agents.partition.OwnedPartition`."""
+
+    def __init__(self, partition: int, epoch: int) -> None:
+        self.partition = partition
+        self.epoch = epoch
+        self.next_offset = 0
+        self.snapshot_offset = -1
+        self._state = State()
+        self._settled = (0, 0)  # symbols, refusals
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """Symbols seen on this partition."""
+        return self._state.symbols
+
+    def restore(self, offset: int, data: bytes) -> None:
+        """Continue from a snapshot."""
+        self._state = unpacked(data)
+        self.next_offset = offset + 1
+        self.snapshot_offset = offset
+
+    def reset(self) -> None:
+        """Start from nothing."""
+        self._state = State()
+        self.next_offset = 0
+        self.snapshot_offset = -1
+
+    def catch_up(self, arrived: Sequence[Arrived]) -> None:
+        """Step messages whose rows are stored already."""
+        fresh = [a.message for a in arrived if a.message.offset >= self.next_offset]
+        for message in fresh:
+            self._state.step(self.partition, message)
+        if fresh:
+            self.next_offset = fresh[-1].offset + 1
+
+    def settled(self) -> None:
+        """Count facts from here on."""
+        self._settled = (len(self._state.symbols), self._state.refused)
+
+    def step(self, arrived: Sequence[Arrived]) -> Stepped | None:
+        """Make rows of new messages; what is known is judged once, before the first."""
+        fresh = [a for a in arrived if a.message.offset >= self.next_offset]
+        if not fresh:
+            return None
+        rows: list[Row] = []
+        refusals: list[Refusal] = []
+        for one in fresh:
+            made, refused = self._state.step(self.partition, one.message)
+            rows += made
+            refusals += refused
+        self.next_offset = fresh[-1].message.offset + 1
+        known, counted = self._settled
+        self.settled()
+        batch = PartitionBatch(
+            partition=self.partition,
+            epoch=self.epoch,
+            mark=self.next_offset - 1,
+            rows={"ticks": _rows(self.partition, rows)},
+            rejects=[
+                (Reject(offset, index, Reason.MALFORMED, ""), b"") for offset, index in refusals
+            ],
+            symbols=tuple(self._state.symbols[known:]),
+            quality=[("", Reason.MALFORMED.value, self._state.refused)]
+            if self._state.refused != counted
+            else [],
+        )
+        return Stepped(batch, list(_records(self.partition, rows, refusals)))
+
+    def copied(self) -> Callable[[], bytes]:
+        """A copy of the state, to be packed at any later time."""
+        return State(self._state.mixed, self._state.refused, list(self._state.symbols)).packed
+
+
+def _records(
+    partition: int, rows: Sequence[Row], refusals: Sequence[Refusal]
+) -> Iterator[Outgoing]:
+    """A block of all rows, some as signals of a symbol, the refusals one by one."""
+    if rows:
+        yield Outgoing(BLOCKS, orjson.dumps(rows), str(partition).encode(), partition)
+    for row in rows:
+        if is_signal(row):
+            yield Outgoing(SIGNALS, orjson.dumps([row]), row[2].encode())
+    for offset, index in refusals:
+        yield Outgoing(REJECTED, orjson.dumps([[offset, index, "", 0]]), None, partition)
+
+
+def is_signal(row: Row) -> bool:
+    """Whether a row is published as a signal too."""
+    return row[3] % 3 == 0
+
+
+@lru_cache(maxsize=256)
+def _template(n: int) -> Mapping[str, Array]:
+    columns = dict(empty("ticks", n).columns)
+    columns["ts"] = columns["known_at"] = np.zeros(n, np.int64)
+    columns["index"] = np.zeros(n, np.int32)
+    return columns
+
+
+def _rows(partition: int, rows: Sequence[Row]) -> Rows:
+    """Rows of stage `ticks` whose price is the hash; all that does not matter is shared."""
+    columns = dict(_template(len(rows)))
+    symbols = list(dict.fromkeys(row[2] for row in rows))
+    if rows:
+        offsets, indexes, names, mixed = zip(*rows, strict=True)
+        columns["partition"] = np.full(len(rows), partition, np.int32)
+        columns["offset"] = np.array(offsets, np.int64)
+        columns["index"] = np.array(indexes, np.int32)
+        columns["symbol"] = np.array([symbols.index(name) for name in names], np.int32)
+        columns["price"] = np.array(mixed, np.float64)
+    return Rows("ticks", columns, symbols)
+
+
+def rows_of(batch: PartitionBatch) -> list[Row]:
+    """The rows of a batch as the tuples they were made of."""
+    rows = batch.rows["ticks"]
+    return [
+        (offset, index, rows.symbols[code], int(price))
+        for offset, index, code, price in zip(
+            rows["offset"].tolist(),
+            rows["index"].tolist(),
+            rows["symbol"].tolist(),
+            rows["price"].tolist(),
+            strict=True,
+        )
+    ]
+
+
+@dataclass(slots=True)
+class Clean:
+    """What a partition's messages make when nothing goes wrong."""
+
+    rows: list[Row] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    states: list[bytes] = field(default_factory=list)  # behind each offset
+
+    def rows_until(self, mark: int) -> int:
+        """How many rows offsets up to `mark` make."""
+        return bisect_right(self.rows, mark, key=_offset)
+
+    def refusals_until(self, mark: int) -> int:
+        """How many refusals offsets up to `mark` make."""
+        return bisect_right(self.refusals, mark, key=_offset)
+
+    def symbols_until(self, mark: int) -> list[str]:
+        """The symbols that offsets up to `mark` brought, in order."""
+        return unpacked(self.states[mark]).symbols if mark >= 0 else []
+
+
+def _offset(item: tuple[Any, ...]) -> int:
+    return int(item[0])
+
+
+def clean_replay(partition: int, messages: Sequence[Message]) -> Clean:
+    """The truth that every schedule is compared with."""
+    state, clean = State(), Clean()
+    for message in messages:
+        rows, refusals = state.step(partition, message)
+        clean.rows += rows
+        clean.refusals += refusals
+        clean.states.append(state.packed())
+    return clean
