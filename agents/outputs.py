@@ -1,20 +1,32 @@
 """What a batch publishes: one block per stage and partition, one message per signal or reject."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
 
 from pipeline.bus.publisher import Outgoing
-from schemas.arrivals import Reject
+from schemas.alerts import gap_document
+from schemas.arrivals import Gap, Reject
 from schemas.blocks import Rows
 from schemas.codec import block_bytes, json_bytes, row_documents
-from schemas.topics import BLOCK_TOPICS, PRICES, REJECTED, SIGNALS
+from schemas.topics import ALERTS, BLOCK_TOPICS, PRICES, REJECTED, SIGNALS
+
+_BLOCK_ROWS: Final = 16_384  # a block of the widest stage stays far below a message's limit
+
+
+def gap_records(partition: int, gaps: Sequence[Gap]) -> Iterator[Outgoing]:
+    """An alert for every run of trade ids that is missing."""
+    for gap in gaps:
+        yield Outgoing(ALERTS, json_bytes(gap_document(gap, partition)), gap.symbol.encode())
 
 
 def block_records(partition: int, rows: Mapping[str, Rows]) -> Iterator[Outgoing]:
     """The rows of a partition for their topics, on the partition of the same number."""
     key = str(partition).encode()
     for stage in BLOCK_TOPICS:
-        if len(rows[stage]):
-            yield Outgoing(stage, block_bytes(rows[stage]), key, partition)
+        for start in range(0, len(rows[stage]), _BLOCK_ROWS):
+            part = rows[stage].take(slice(start, start + _BLOCK_ROWS))
+            yield Outgoing(stage, block_bytes(part), key, partition)
     for document in row_documents(rows[SIGNALS]):
         yield Outgoing(SIGNALS, json_bytes(document), document["symbol"].encode())
 

@@ -6,13 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from agents.outputs import block_records, reject_records
+from agents.outputs import block_records, gap_records, reject_records
 from agents.ports import Arrived, Stepped
+from pipeline.bus.decoding import new_decoder
 from pipeline.stages.chain import Chain, ChainSettings
 from pipeline.store.live import PartitionBatch
 from schemas.arrivals import Message, Reject
 from schemas.blocks import Array
-from schemas.codec import Decoder, element_bytes
+from schemas.codec import element_bytes
 from schemas.ticks import COUNTED, REASONS
 
 # The last count, of accepted ticks, changes with every batch: the rows themselves tell it.
@@ -28,7 +29,7 @@ class OwnedPartition:
         self.next_offset = 0
         self.snapshot_offset = -1
         self._settings = settings
-        self._decoder = Decoder(partition)
+        self._decoder = new_decoder(partition)
         self._chain = Chain(settings, partition)
         self._known_symbols = 0
         self._counts: Array = np.zeros((1, _TOLD), np.int64)
@@ -95,6 +96,7 @@ class OwnedPartition:
         records = [
             *block_records(self.partition, block.rows),
             *reject_records(self.partition, rejects, keys),
+            *gap_records(self.partition, block.gaps),
         ]
         return Stepped(batch, records)
 

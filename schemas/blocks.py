@@ -256,8 +256,8 @@ class Rows:
     def __getitem__(self, name: str) -> Array:
         return self.columns[name]
 
-    def take(self, at: Array) -> "Rows":
-        """The rows at positions, or where a mask is true."""
+    def take(self, at: Array | slice) -> "Rows":
+        """The rows at positions, in a slice, or where a mask is true."""
         return Rows(self.stage, {k: v[at] for k, v in self.columns.items()}, self.symbols)
 
 

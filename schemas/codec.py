@@ -22,7 +22,7 @@ from schemas.arrivals import (
 )
 from schemas.blocks import COLUMNS, Array, Rows, to_arrow
 from schemas.ticks import DETAILS, ID_LENGTH, Reason
-from schemas.times import format_rfc3339
+from schemas.times import format_all
 
 _MAX_DETAIL: Final = 300
 _one: Final = msgspec.json.Decoder(TickStruct)
@@ -66,30 +66,55 @@ def _items(value: bytes) -> list[msgspec.Raw]:
     return [msgspec.Raw(value)]
 
 
+# Ticks of JSON messages in columns and how many each has, -1 for one that it leaves to us.
+Scan = Callable[[Sequence[bytes], dict[str, int]], tuple[dict[str, Array], Array]]
+
+
 class Decoder:
-    """Decodes the messages of one partition, several at a time, into one run of ticks."""
+    """Decodes the messages of one partition, several at a time, into one run of ticks.
 
-    def __init__(self, partition: int) -> None:
+    A `scan` may read the messages that it is sure about; what it leaves is read here.
+    """
+
+    def __init__(self, partition: int, scan: Scan | None = None) -> None:
         self._partition = partition
+        self._scan = scan
 
-    def decode(self, messages: Sequence[Message]) -> tuple[Arrivals, list[Reject]]:
+    def decode(  # noqa: C901 -- one decision per kind of message
+        self, messages: Sequence[Message]
+    ) -> tuple[Arrivals, list[Reject]]:
         """All ticks of the messages in order, and what could not be read at all."""
         index: dict[str, int] = {}
         parts: list[dict[str, Array]] = []
         rejects: list[Reject] = []
         ticks: list[TickStruct] = []
         fields: set[str] = set()
-        where: list[tuple[int, int, Array]] = []
+        where: list[tuple[int, int, int]] = []
+        odd: dict[int, Array] = {}  # places in a message where they are not 0, 1, 2, ...
+        values = [(message.value or b"").lstrip(b" \t\r\n") for message in messages]
+        scanned, counts = self._scanned(values, index)
+        begin = taken = 0
 
         def flush() -> None:
+            nonlocal begin
             if ticks:
                 parts.append(from_structs(ticks, index, fields))
                 ticks.clear()
+            if taken > begin:
+                parts.append({name: column[begin:taken] for name, column in scanned.items()})
+                begin = taken
 
-        for message in messages:
-            value = (message.value or b"").lstrip(b" \t\r\n")
+        for message, value, count in zip(messages, values, counts, strict=True):
             first = value[:1]
+            if count >= 0:
+                if ticks:
+                    flush()
+                taken += count
+                where.append((message.offset, message.received, count))
+                continue
             if first in {b"{", b"["}:
+                if taken > begin:  # the order of ticks is the order of messages
+                    flush()
                 found, places = self._json(message, value, rejects)
                 ticks.extend(found)
                 fields |= _fields_of(value)
@@ -103,9 +128,23 @@ class Decoder:
                 detail = "the value is empty" if not value else DETAILS[Reason.UNDECODABLE]
                 rejects.append(Reject(message.offset, -1, Reason.UNDECODABLE, detail))
                 continue
-            where.append((message.offset, message.received, places))
+            odd[len(where)] = places
+            where.append((message.offset, message.received, len(places)))
         flush()
-        return self._join(parts, where, list(index)), rejects
+        return self._join(parts, where, odd, list(index)), rejects
+
+    def _scanned(
+        self, values: Sequence[bytes], index: dict[str, int]
+    ) -> tuple[dict[str, Array], list[int]]:
+        """What the scan reads, and per message how many ticks of it, -1 for none of it."""
+        counts = [-1] * len(values)
+        if self._scan is None:
+            return {}, counts
+        mine = [i for i, value in enumerate(values) if value[:1] in {b"{", b"["}]
+        columns, found = self._scan([values[i] for i in mine], index)
+        for i, count in zip(mine, found.tolist(), strict=True):
+            counts[i] = count
+        return columns, counts
 
     def _json(
         self, message: Message, value: bytes, rejects: list[Reject]
@@ -177,7 +216,8 @@ class Decoder:
     def _join(
         self,
         parts: list[dict[str, Array]],
-        where: list[tuple[int, int, Array]],
+        where: list[tuple[int, int, int]],
+        odd: Mapping[int, Array],
         symbols: list[str],
     ) -> Arrivals:
         if not parts:
@@ -187,12 +227,14 @@ class Decoder:
             if len(parts) > 1
             else parts[0]
         )
-        counts = np.array([len(places) for _, _, places in where], np.int64)
-        columns["offset"] = np.repeat(np.array([o for o, _, _ in where], np.int64), counts)
-        received = np.repeat(np.array([r for _, r, _ in where], np.int64), counts)
-        columns["index"] = (
-            np.concatenate([places for _, _, places in where]) if where else np.empty(0, np.int32)
-        )
+        offsets, times, counts = np.array(where, np.int64).reshape(-1, 3).T
+        columns["offset"] = np.repeat(offsets, counts)
+        received = np.repeat(times, counts)
+        first = np.cumsum(counts) - counts
+        places = (np.arange(len(received)) - np.repeat(first, counts)).astype(np.int32)
+        for i, own in odd.items():
+            places[first[i] : first[i] + counts[i]] = own
+        columns["index"] = places
         return arrivals(self._partition, columns, symbols, received)
 
 
@@ -221,29 +263,21 @@ def block_bytes(rows: Rows) -> bytes:
     return table_bytes(to_arrow(rows))
 
 
-def _json_value(kind: str, value: Any) -> Any:
-    if kind == "float64":
-        return None if value != value else float(value)  # noqa: PLR0124 -- NaN is null
-    return int(value)
-
-
 def row_documents(rows: Rows) -> list[dict[str, Any]]:
     """Each row as a JSON document: null for null, words for codes, `time` beside `ts`."""
-    table: list[tuple[str, list[Any]]] = []
-    for column in COLUMNS[rows.stage]:
-        values = rows[column.name]
-        if column.kind in {"symbol", "label"}:
+    columns = COLUMNS[rows.stage]
+    table = []
+    for column in columns:
+        values = rows[column.name].tolist()
+        if column.kind == "float64":
+            values = [None if v != v else v for v in values]  # noqa: PLR0124 -- NaN is null
+        elif column.kind in {"symbol", "label"}:
             words = rows.symbols if column.kind == "symbol" else column.labels
-            table.append((column.name, [words[v] if v >= 0 else None for v in values.tolist()]))
-        else:
-            table.append((column.name, [_json_value(column.kind, v) for v in values.tolist()]))
-    documents = [
-        dict(zip([name for name, _ in table], row, strict=True))
-        for row in zip(*[values for _, values in table], strict=True)
-    ]
-    for document in documents:
-        document["time"] = format_rfc3339(document["ts"])
-    return documents
+            values = [words[v] if v >= 0 else None for v in values]
+        table.append(values)
+    table.append(format_all(rows["ts"]))
+    names = [*(column.name for column in columns), "time"]
+    return [dict(zip(names, row, strict=True)) for row in zip(*table, strict=True)]
 
 
 json_bytes: Final[Callable[[Any], bytes]] = _encoder.encode

@@ -8,6 +8,7 @@ from schemas.blocks import STAGES
 PRICES: Final = "prices"
 REJECTED: Final = "prices.rejected"
 SIGNALS: Final = "signals"
+ALERTS: Final = "alerts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,6 @@ TOPICS: Final[tuple[Topic, ...]] = (
     *(Topic(stage, "source partition", "Arrow IPC stream, one block") for stage in _BLOCKS),
     Topic(SIGNALS, "symbol", "JSON, one signal"),
     Topic("models", "model name", "JSON", compacted=True, partitioned=False),
-    Topic("alerts", "symbol", "JSON", partitioned=False),
+    Topic(ALERTS, "symbol", "JSON", partitioned=False),
 )
 BLOCK_TOPICS: Final = _BLOCKS

@@ -1,12 +1,14 @@
 """Publishing with awaited delivery."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
 
 from pipeline.errors import UnavailableError
 
@@ -30,6 +32,8 @@ class Publisher:
 
     def __init__(self, bootstrap: str, *, linger_ms: int = 0) -> None:
         self._bootstrap = bootstrap
+        self._partitions: dict[str, list[int]] = {}
+        self._partitioner = DefaultPartitioner()
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap,
             acks="all",
@@ -74,13 +78,49 @@ class Publisher:
         Raises:
             UnavailableError: it does not take them; none or some are there, send all again.
         """
-        pending = [await self.send(record) for record in records]
+        groups: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
+        try:
+            for record in records:
+                groups[record.topic, await self._place(record)].append(record)
+            pending = [
+                delivery
+                for (topic, partition), group in groups.items()
+                for delivery in await self._send_all(topic, partition, group)
+            ]
+        except KafkaError as error:
+            raise _refused("the outputs", error) from error
         try:
             await asyncio.gather(*pending)
         except KafkaError as error:
             for left in pending:
                 left.cancel()
             raise _refused("the outputs", error) from error
+
+    async def _place(self, record: Outgoing) -> int:
+        """The partition of a record, by its key as every Kafka client chooses it."""
+        if record.partition is not None:
+            return record.partition
+        if record.topic not in self._partitions:
+            found = await self._producer.partitions_for(record.topic)
+            self._partitions[record.topic] = sorted(found)
+        numbers = self._partitions[record.topic]
+        place: int = self._partitioner(record.key, numbers, numbers)
+        return place
+
+    async def _send_all(
+        self, topic: str, partition: int, records: Sequence[Outgoing]
+    ) -> list["asyncio.Future[Any]"]:
+        """Queue records of one partition in order: a future a batch, not one a record."""
+        pending = []
+        batch = self._producer.create_batch()
+        for record in records:
+            fields = {"key": record.key, "value": record.value, "headers": list(record.headers)}
+            if batch.append(timestamp=None, **fields) is None:
+                pending.append(await self._producer.send_batch(batch, topic, partition=partition))
+                batch = self._producer.create_batch()
+                batch.append(timestamp=None, **fields)
+        pending.append(await self._producer.send_batch(batch, topic, partition=partition))
+        return pending
 
     async def flush(self) -> None:
         """Wait until all that was sent is delivered."""

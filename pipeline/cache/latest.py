@@ -50,10 +50,10 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 def newest(rows: Rows) -> list[dict[str, Any]]:
     """The document of the last row of each symbol; rows are in order of identity."""
-    codes = rows["symbol"]
-    last = {int(code): place for place, code in enumerate(codes.tolist())}
-    kept = rows.take(np.array(list(last.values()))) if len(last) < len(rows) else rows
-    return row_documents(kept)
+    last = np.full(len(rows.symbols), -1)
+    last[rows["symbol"]] = np.arange(len(rows))  # of equal codes the last one stays
+    kept = last[last >= 0]
+    return row_documents(rows.take(kept) if len(kept) < len(rows) else rows)
 
 
 def entries(stage: str, documents: Iterable[Mapping[str, Any]]) -> list[Entry]:

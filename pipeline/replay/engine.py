@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.bus.decoding import new_decoder
 from pipeline.bus.ranges import Range, read_ranges
 from pipeline.errors import MisuseError
 from pipeline.replay.output import ReplayOutput, digest
@@ -11,7 +12,6 @@ from pipeline.settings import Settings
 from pipeline.sources.files import AS_IT_IS, Reading, read_arrivals
 from pipeline.stages.chain import Chain
 from schemas.arrivals import Message
-from schemas.codec import Decoder
 from schemas.topics import PRICES
 
 Progress = Callable[[int], None]  # ticks or messages so far
@@ -78,7 +78,7 @@ async def replay_topic(
     with ReplayOutput(out, settings.replay.row_group) as output:
         for partition in sorted(ranges):
             chain = Chain(settings.chain, partition)
-            decoder = Decoder(partition)
+            decoder = new_decoder(partition)
             stretch = {partition: ranges[partition]}
             async for _, messages in read_ranges(bootstrap, PRICES, stretch):
                 for part in _portions(messages, settings.replay.block):

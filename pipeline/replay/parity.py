@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.bus.decoding import new_decoder
 from pipeline.bus.ranges import Range, read_ranges
 from pipeline.settings import Settings
 from pipeline.stages.chain import Chain
 from pipeline.store import reads
 from pipeline.store.pool import Pool
 from schemas.blocks import COLUMNS, STAGES, Array, Rows
-from schemas.codec import Decoder
 from schemas.topics import PRICES
 
 
@@ -136,7 +136,7 @@ async def _replayed(
     bootstrap: str, settings: Settings, partition: int, high: int
 ) -> AsyncIterator[tuple[int, int, Mapping[str, Rows]]]:
     chain = Chain(settings.chain, partition)
-    decoder = Decoder(partition)
+    decoder = new_decoder(partition)
     start = 0
     async for _, messages in read_ranges(bootstrap, PRICES, {partition: (0, high)}):
         block = chain.step(*decoder.decode(messages))

@@ -8,6 +8,7 @@ from typing import Final
 
 from numba import config
 
+from pipeline.bus.decoding import scan
 from pipeline.stages.bars import Bars
 from pipeline.stages.base import Block
 from pipeline.stages.chain import ChainSettings
@@ -46,6 +47,7 @@ def warm() -> None:
         Predictions(settings.predictions),
         Signals(settings.signals),
     )
+    scan((), {})
     block = _nothing()
     for stage in stages:
         block = stage.step(block)

@@ -1,18 +1,20 @@
-"""Binary COPY of a stage's rows, built by numpy: one structured array with big-endian fields."""
+"""Binary COPY of a stage's rows, written by one kernel from the columns as they stand."""
 
+from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from pipeline.kernels.packing import squeeze
-from schemas.blocks import COLUMNS, Array, Column, Rows
+from pipeline.kernels.packing import FLOAT8, INT4, INT8, TEXT, pack
+from schemas.blocks import COLUMNS, Array, Rows, present
 
 HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER: Final = b"\xff\xff"
 _EPOCH: Final = date(2000, 1, 1)
-_FORMATS: Final = {"int64": ">i8", "int32": ">i4", "float64": ">f8"}
+_KINDS: Final = {"int64": INT8, "int32": INT4, "float64": FLOAT8, "symbol": TEXT, "label": TEXT}
+_WIDTHS: Final = {FLOAT8: 12, INT8: 12, INT4: 8, TEXT: 4}  # with the length, without the text
 _DAY: Final = "written_on"
 
 
@@ -21,66 +23,54 @@ def copy_columns(stage: str) -> list[str]:
     return [*(column.name for column in COLUMNS[stage]), _DAY]
 
 
-class _Words:
-    """Texts by code as fixed-width bytes with their lengths; code -1 is null."""
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is the same for all rows of a stage; words of labels, places of the symbol column."""
 
-    def __init__(self, words: tuple[str, ...]) -> None:
-        encoded = [word.encode() for word in words] + [b""]
-        self.width = max(1, *(len(word) for word in encoded))
-        self.bytes = np.array(encoded, f"S{self.width}")
-        self.lengths = np.array([*(len(word) for word in encoded[:-1]), -1], ">i4")
-
-
-@lru_cache(maxsize=64)
-def _words(words: tuple[str, ...]) -> _Words:
-    return _Words(words)
-
-
-def _length(name: str) -> str:
-    return f"{name} length"
+    kinds: Array
+    first_word: Array
+    words: tuple[bytes, ...]
+    width: int  # of a row without its symbols
+    symbols: tuple[int, ...]
 
 
 @lru_cache(maxsize=64)
-def _layout(stage: str, widths: tuple[int, ...]) -> tuple[np.dtype[Any], Array]:
-    fields: list[tuple[str, str]] = [("fields", ">i2")]
-    text = iter(widths)
-    for column in COLUMNS[stage]:
-        spec = _FORMATS.get(column.kind) or f"S{next(text)}"
-        fields += [(_length(column.name), ">i4"), (column.name, spec)]
-    fields += [(_length(_DAY), ">i4"), (_DAY, ">i4")]
-    dtype = np.dtype(fields)
-    offsets = {} if dtype.fields is None else {name: at[1] for name, at in dtype.fields.items()}
-    places = [offsets[_length(name)] for name in copy_columns(stage)]
-    return dtype, np.array(places, np.int64)
-
-
-def _texts(column: Column, rows: Rows) -> _Words:
-    return _words(tuple(rows.symbols) if column.kind == "symbol" else column.labels)
+def _plan(stage: str, _count: int) -> _Plan:  # a stage's columns only grow
+    columns = COLUMNS[stage]
+    kinds = [_KINDS[column.kind] for column in columns]
+    words: list[bytes] = []
+    first = np.zeros(len(columns), np.int64)
+    width = 2 + 8 + sum(_WIDTHS[kind] for kind in kinds)
+    for j, column in enumerate(columns):
+        first[j] = len(words)
+        labels = [label.encode() for label in column.labels]
+        words += labels
+        width += max(map(len, labels), default=0)
+    places = tuple(j for j, column in enumerate(columns) if column.kind == "symbol")
+    return _Plan(np.array(kinds, np.int64), first, tuple(words), width, places)
 
 
 def copy_bytes(rows: Rows, written_on: date) -> bytes:
     """Rows as binary COPY for `copy_columns(rows.stage)`, to stand between HEADER and TRAILER."""
-    if not len(rows):
+    n = len(rows)
+    if not n:
         return b""
     columns = COLUMNS[rows.stage]
-    texts = {c.name: _texts(c, rows) for c in columns if c.kind in {"symbol", "label"}}
-    dtype, places = _layout(rows.stage, tuple(words.width for words in texts.values()))
-    packed = np.empty(len(rows), dtype)
-    packed["fields"] = len(columns) + 1
-    for column in columns:
-        values = rows[column.name]
-        length = _length(column.name)
-        if column.name in texts:
-            words = texts[column.name]
-            packed[column.name] = words.bytes[values]
-            packed[length] = words.lengths[values]
-        else:
-            packed[column.name] = values
-            size = values.dtype.itemsize
-            packed[length] = np.where(values != values, -1, size)  # noqa: PLR0124 -- NaN is null
-    packed[_length(_DAY)] = 4
-    packed[_DAY] = (written_on - _EPOCH).days
-    raw = packed.view(np.uint8).reshape(len(rows), dtype.itemsize)
-    out = np.empty(raw.size, np.uint8)
-    used = squeeze(raw, places, out)
+    plan = _plan(rows.stage, len(columns))
+    values = np.empty((len(columns), n), np.int64)
+    doubles = values.view(np.float64)
+    for j, column in enumerate(columns):
+        (doubles if column.kind == "float64" else values)[j] = rows[column.name]
+    words, first_word, width = [*plan.words], plan.first_word.copy(), plan.width
+    for j in plan.symbols:
+        values[j], names = present(values[j], rows.symbols)
+        own = [name.encode() for name in names]
+        first_word[j] = len(words)
+        words += own
+        width += max(map(len, own))
+    ends = np.cumsum([0, *map(len, words)], dtype=np.int64)
+    text = np.frombuffer(b"".join(words) or b"\0", np.uint8)
+    out = np.empty(n * width, np.uint8)
+    day = (written_on - _EPOCH).days
+    used = pack(values, plan.kinds, first_word, ends, text, day, out)
     return out[:used].tobytes()
