@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
+from uuid import uuid4
 
 import numpy as np
 import orjson
@@ -79,6 +80,7 @@ class Cache:
         self._settings = settings
         text = (files("pipeline.cache") / "latest.lua").read_text()
         self._if_newer = client.register_script(text)
+        self._life = uuid4().bytes
 
     async def put(self, found: Sequence[Entry]) -> int:
         """Write entries where they are newer, one pipeline for all; returns how many were.
@@ -103,15 +105,18 @@ class Cache:
             raise _away(error) from error
 
     async def is_new(self, name: str) -> bool:
-        """Whether Redis was emptied since it was last asked under this name.
+        """Whether Redis was emptied, or asked by another client, since we asked under this name.
+
+        What a dead process of that name asked may arrive late: its answer was ours, so ask again.
 
         Raises:
             UnavailableError: Redis is away or slow.
         """
         try:
-            return await self._client.set(f"known:{name}", 1, nx=True) is not None
+            before = await self._client.set(f"known:{name}", self._life, get=True)
         except FAILURES as error:
             raise _away(error) from error
+        return before != self._life
 
     async def latest(
         self, stage: str, symbols: Sequence[str], engine: str | None = None

@@ -88,7 +88,7 @@ class Faults:
     def delay(self) -> float:
         """Virtual seconds until a call arrives."""
         delay = self.chance.random() * _QUICK
-        return delay + self.chance.uniform(0.5, 6.0) if self.hits("hang") else delay
+        return delay + self.chance.uniform(0.3, 3.5) if self.hits("hang") else delay
 
     def end(self) -> None:
         """From now on all goes well."""
@@ -101,6 +101,6 @@ def draw(chance: Random) -> Faults:
         return Faults(chance)
     share = chance.choice((0.15, 0.3, 0.6))
     on = [kind for kind in KINDS if chance.random() < share]
-    rates = {kind: chance.uniform(*_PER_CALL[kind]) for kind in on if kind in _PER_CALL}
-    counts = {kind: chance.randint(1, _MOST[kind]) for kind in on if kind in _MOST}
+    rates = {kind: chance.uniform(*_PER_CALL[kind]) for kind in KINDS if kind in on and kind in _PER_CALL}
+    counts = {kind: chance.randint(1, _MOST[kind]) for kind in KINDS if kind in on and kind in _MOST}
     return Faults(chance, rates, counts)

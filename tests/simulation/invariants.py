@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.simulation.toy import Clean, Row, State, unpacked
+from tests.simulation.toy import Clean, Row
 
 
 class InvariantError(AssertionError):
@@ -43,10 +43,10 @@ def check_stored(partition: int, clean: Clean, mark: int, rows: Sequence[Row], c
 
 def check_facts(partition: int, clean: Clean, mark: int, progress: Any) -> None:
     """Rejects, symbols and counts are those of the clean replay up to the mark."""
-    wanted = clean.refusals[: clean.refusals_until(mark)]
+    state = clean.state_behind(mark)
+    wanted = clean.refusals[: state.refused]
     demand(progress.refusals == wanted, "other rejects", partition, progress.refusals, wanted)
-    demand(progress.refused == len(wanted), "counted wrong", partition, progress.refused)
-    state = unpacked(clean.states[mark]) if mark >= 0 else State()
+    demand(progress.refused == state.refused, "counted wrong", partition, progress.refused)
     demand(progress.symbols == state.symbols, "other symbols", partition, progress.symbols)
 
 
@@ -73,7 +73,7 @@ def check_ahead(stream: object, expected: Sequence[Row], known: int, mark: int) 
 def check_snapshot(partition: int, clean: Clean, offset: int, mark: int, data: bytes) -> None:
     """A snapshot is the clean state at its offset, which is stored."""
     demand(offset <= mark, "a snapshot beyond the mark", partition, offset, mark)
-    demand(data == clean.states[offset], "a snapshot differs", partition, offset, data)
+    demand(data == clean.states[offset].packed(), "a snapshot differs", partition, offset, data)
 
 
 def check_cached(clean: Clean, mark: int, document: Mapping[str, Any]) -> None:

@@ -266,4 +266,5 @@ class SimCache:
 
     async def is_new(self, name: str) -> bool:
         """Whether it was emptied."""
-        return await self._wire.call("redis", "is it new", lambda: self._redis.is_new(name))
+        life = self._wire.process.name.encode()
+        return await self._wire.call("redis", "is it new", lambda: self._redis.is_new(name, life))

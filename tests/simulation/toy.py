@@ -4,11 +4,10 @@ Its state is a running hash of every message stepped, and every row carries it: 
 repeated or out of order changes all rows after it.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 from zlib import crc32
 
 import numpy as np
@@ -208,23 +207,16 @@ class Clean:
 
     rows: list[Row] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
-    states: list[bytes] = field(default_factory=list)  # behind each offset
+    states: list[State] = field(default_factory=list)  # behind each offset
+    ends: list[int] = field(default_factory=list)  # rows until then
 
     def rows_until(self, mark: int) -> int:
         """How many rows offsets up to `mark` make."""
-        return bisect_right(self.rows, mark, key=_offset)
+        return self.ends[mark] if mark >= 0 else 0
 
-    def refusals_until(self, mark: int) -> int:
-        """How many refusals offsets up to `mark` make."""
-        return bisect_right(self.refusals, mark, key=_offset)
-
-    def symbols_until(self, mark: int) -> list[str]:
-        """The symbols that offsets up to `mark` brought, in order."""
-        return unpacked(self.states[mark]).symbols if mark >= 0 else []
-
-
-def _offset(item: tuple[Any, ...]) -> int:
-    return int(item[0])
+    def state_behind(self, mark: int) -> State:
+        """The state behind an offset."""
+        return self.states[mark] if mark >= 0 else State()
 
 
 def clean_replay(partition: int, messages: Sequence[Message]) -> Clean:
@@ -234,5 +226,6 @@ def clean_replay(partition: int, messages: Sequence[Message]) -> Clean:
         rows, refusals = state.step(partition, message)
         clean.rows += rows
         clean.refusals += refusals
-        clean.states.append(state.packed())
+        clean.states.append(State(state.mixed, state.refused, list(state.symbols)))
+        clean.ends.append(len(clean.rows))
     return clean

@@ -214,12 +214,11 @@ class Redis:
                 written += 1
         return written
 
-    def is_new(self, name: str) -> bool:
-        """Whether it was emptied since it was last asked under this name."""
-        key = f"known:{name}"
-        new = key not in self.values
-        self.values[key] = b"1"
-        return new
+    def is_new(self, name: str, life: bytes) -> bool:
+        """Whether it was emptied, or asked by another life, since this one asked."""
+        before = self.values.get(f"known:{name}")
+        self.values[f"known:{name}"] = life
+        return before != life
 
     def wipe(self) -> None:
         """Come back empty."""
