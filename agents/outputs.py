@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-
 from pipeline.bus.publisher import Outgoing
 from schemas.alerts import gap_document
 from schemas.arrivals import Gap, Reject
