@@ -101,6 +101,10 @@ def draw(chance: Random) -> Faults:
         return Faults(chance)
     share = chance.choice((0.15, 0.3, 0.6))
     on = [kind for kind in KINDS if chance.random() < share]
-    rates = {kind: chance.uniform(*_PER_CALL[kind]) for kind in KINDS if kind in on and kind in _PER_CALL}
-    counts = {kind: chance.randint(1, _MOST[kind]) for kind in KINDS if kind in on and kind in _MOST}
+    rates = {
+        kind: chance.uniform(*_PER_CALL[kind]) for kind in KINDS if kind in on and kind in _PER_CALL
+    }
+    counts = {
+        kind: chance.randint(1, _MOST[kind]) for kind in KINDS if kind in on and kind in _MOST
+    }
     return Faults(chance, rates, counts)

@@ -154,6 +154,7 @@ class Outputs:
     """The output topics, each judged with every record that it takes."""
 
     def __init__(self, clean: Sequence[Clean]) -> None:
+        self.values: dict[tuple[str, int], list[bytes]] = {}
         self._partitions = len(clean)
         self._expected: dict[Stream, list[Row]] = {}
         for source, truth in enumerate(clean):
@@ -170,6 +171,7 @@ class Outputs:
         place = self._place(record.topic, record.key or b"", record.partition)
         source = int(record.partition if record.partition is not None else rows[0][2][1:])
         stream = (record.topic, place, source)
+        self.values.setdefault(stream[:2], []).append(record.value)
         demand(stream in self._known, "published to a wrong place", stream)
         self._known[stream] = check_published(
             stream, self._expected[stream], self._known[stream], rows
