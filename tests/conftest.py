@@ -39,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--require-servers", action="store_true", help="A missing server is a failure."
     )
     parser.addoption("--containers", action="store_true", help="Servers from testcontainers.")
+    parser.addoption("--chaos-seed", type=int, default=1, help="First seed of the chaos runs.")
+    parser.addoption("--chaos-runs", type=int, help="How many chaos runs; 25, in a soak 300.")
     parser.addoption("--simulation-schedules", type=int, help="2,000; in a soak 100,000.")
     parser.addoption("--simulation-seed", type=int, help="One schedule only, by its seed.")
 
