@@ -22,8 +22,8 @@ _DRAIN: Final = 60.0
 _CACHE: Final = 15.0
 _SHOWN: Final = 5
 _RANGES: Final = (
-    " JOIN unnest($1::int[], $2::bigint[], $3::bigint[]) AS r(of_partition, first_offset, last_offset)"
-    ' ON "partition" = of_partition AND "offset" >= first_offset AND "offset" < last_offset'
+    " JOIN unnest($1::int[], $2::bigint[], $3::bigint[]) AS r(of_part, first_at, last_at)"
+    ' ON "partition" = of_part AND "offset" >= first_at AND "offset" < last_at'
 )
 
 
