@@ -101,7 +101,7 @@ def _sets(
     what: str, wanted: Iterable[Identity], found: Iterable[Identity], verdict: Verdict
 ) -> None:
     """Every wanted identity once, and no other."""
-    want, got = Counter(wanted), Counter(found)
+    want, got = Counter(iter(wanted)), Counter(iter(found))
     verdict.lost += [f"{what}: {identity} is missing" for identity in want - got]
     verdict.twice += [f"{what}: {identity} is there too often" for identity in got - want]
 

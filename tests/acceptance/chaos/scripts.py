@@ -76,7 +76,7 @@ def script(seed: int, kinds: Sequence[str] = ALL) -> Script:
         faults=faults,
         together=count > 1 and chance.random() < 0.5,
         ticks=chance.randint(3000, 6000),
-        rate=chance.choice((1200.0, 2500.0, 5000.0)),
+        rate=chance.choice((600.0, 1200.0, 2500.0)),
         poison=chance.choice((0.0, 0.02, 0.1)),
     )
 

@@ -16,17 +16,11 @@ from redis.exceptions import RedisError
 from pipeline.cache.latest import ENGINES, KEYS, key_of
 from pipeline.clock import monotonic
 from pipeline.servers import Addresses
+from pipeline.store.pool import RETRYABLE
 from tests.acceptance import evidence
 from tests.acceptance.chaos.prices import SYMBOLS
 
-_AWAY: Final = (
-    OSError,
-    TimeoutError,
-    KafkaError,
-    RedisError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-)
+_AWAY: Final = (*RETRYABLE, KafkaError, RedisError)
 _LOOK_CACHE: Final = 0.02
 _LOOK_OFFSETS: Final = 0.1
 _PATIENCE: Final = 40.0
