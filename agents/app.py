@@ -2,17 +2,19 @@
 
 import faust
 
+from agents.driver import App
 from pipeline.settings import Settings
 from schemas.topics import PRICES
 
 # The broker waits this long for a slow request; Faust demands at least the session timeout.
 _REQUEST_TIMEOUT = 30.0
+_BUNDLES = 2  # fetches that wait in the queue of the stream; more of them only cost memory
 
 
-def make_app(settings: Settings, bootstrap: str) -> faust.App:
+def make_app(settings: Settings, bootstrap: str) -> App:
     """An app by the baseline of the Faust notes: memory store, no leader, no declared topics."""
     worker = settings.worker
-    return faust.App(
+    return App(
         worker.group,
         broker=f"kafka://{bootstrap}",
         store="memory://",
@@ -27,7 +29,8 @@ def make_app(settings: Settings, bootstrap: str) -> faust.App:
         broker_request_timeout=max(_REQUEST_TIMEOUT, worker.session_timeout),
         broker_commit_interval=1.0,
         broker_commit_every=10_000,
-        stream_buffer_maxsize=worker.buffer,
+        stream_buffer_maxsize=_BUNDLES,
+        broker_max_poll_records=worker.batch,
         stream_wait_empty=True,
         consumer_max_fetch_size=4 * 1024 * 1024,
         cython_optimizations=True,

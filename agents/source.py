@@ -1,7 +1,9 @@
-"""`prices` through Faust: events without automatic acknowledgement."""
+"""`prices` through Faust: bundles of records without automatic acknowledgement."""
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from agents.ports import Arrived
@@ -13,25 +15,70 @@ from schemas.topics import PRICES
 class FaustSource:
     """The stream of an agent; messages are acknowledged in order and only when told."""
 
-    # Faust's annotations say that noack_take yields values; it yields lists of events.
-    def __init__(self, stream: Any, bootstrap: str, size: int, within: float) -> None:
+    # Faust's annotations do not know what `enable_acks` does to a stream.
+    def __init__(self, stream: Any, bootstrap: str, size: int) -> None:
         self._stream = stream
         self._bootstrap = bootstrap
         self._size = size
-        self._within = within
-        self._given: deque[Any] = deque()
+        self._waiting: deque[Any] = deque()  # events that nobody has taken yet
+        self._given: deque[tuple[Any, int]] = deque()  # events in hand, messages of each
+        self._acked = 0  # messages of the oldest event in hand
+        self._moved = asyncio.Event()
+        self._done = asyncio.Event()
         self._lost: set[int] = set()
 
     async def batches(self) -> AsyncIterator[Sequence[Arrived]]:
-        """Messages as they come, up to `size` at once or what arrives within `within` seconds."""
-        async for events in self._stream.noack_take(self._size, within=self._within):
-            self._given.extend(events)
-            yield [_arrived(event.message) for event in events]
+        """All messages that have come meanwhile; about `size` of them may wait here."""
+        self._stream.enable_acks = False
+        pump = asyncio.ensure_future(self._pump())
+        try:
+            while True:
+                while not self._waiting:
+                    if pump.done():
+                        pump.result()
+                        return
+                    await self._wait()
+                taken, self._waiting = list(self._waiting), deque()
+                self._moved.set()
+                self._given.extend((event, len(event.message.records)) for event in taken)
+                yield [_arrived(one) for event in taken for one in event.message.records]
+        finally:
+            pump.cancel()
+            with suppress(asyncio.CancelledError):
+                await pump
+
+    async def _pump(self) -> None:
+        try:
+            async for event in self._stream.events():
+                self._waiting.append(event)
+                self._moved.set()
+                while sum(len(one.message.records) for one in self._waiting) >= self._size:
+                    await self._wait()
+        finally:
+            self._moved.set()
+
+    async def _wait(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
 
     async def ack(self, count: int) -> None:
-        """Acknowledge the oldest messages given, in order."""
-        for _ in range(count):
-            await self._stream.ack(self._given.popleft())
+        """Acknowledge the oldest messages given, in order; whole events only."""
+        self._acked += count
+        while self._given and self._acked >= self._given[0][1]:
+            event, size = self._given.popleft()
+            self._acked -= size
+            await self._stream.ack(event)
+        self._done.set()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait for what is in hand, so long; forget the rest: the group hands it out again."""
+        self._waiting.clear()
+        self._moved.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._given:
+                    self._done.clear()
+                    await self._done.wait()
 
     def revoke(self, partitions: Iterable[int]) -> None:
         """Note that the group took partitions away."""
@@ -48,6 +95,6 @@ class FaustSource:
             yield [Arrived(partition, None, message) for message in messages]
 
 
-def _arrived(message: Any) -> Arrived:
-    received = round(message.timestamp * 1000) * 1_000_000  # Faust turns milliseconds to seconds
-    return Arrived(message.partition, message.key, Message(message.offset, received, message.value))
+def _arrived(record: Any) -> Arrived:
+    message = Message(record.offset, record.timestamp * 1_000_000, record.value)
+    return Arrived(record.partition, record.key, message)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import io
 import os
 import signal
 import sys
@@ -74,7 +75,8 @@ async def work(settings: Settings) -> None:
 
         async def chain(stream: Any) -> None:
             worker = settings.worker
-            source = FaustSource(stream, kafka, worker.batch, worker.within)
+            source = FaustSource(stream, kafka, worker.batch)
+            app.settle = source.settle
             sources.append(source)
             host = Host(worker, source, store, publisher, cache, own)
             hosts.append(host)
@@ -89,6 +91,7 @@ async def work(settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGUSR1, _tell_tasks)
         await app.start()
         LOG.info("worker_started", group=settings.worker.group, instance=settings.worker.instance)
         await _until(stop, app)
@@ -96,6 +99,14 @@ async def work(settings: Settings) -> None:
         for host in hosts:
             await host.close()
         LOG.info("worker_stopped", ticks=sum(host.ticks for host in hosts))
+
+
+def _tell_tasks() -> None:
+    """Log where every task stands: `kill -USR1` asks a worker that seems to hang."""
+    for task in asyncio.all_tasks():
+        told = io.StringIO()
+        task.print_stack(limit=6, file=told)
+        LOG.warning("task", name=task.get_name(), stack=told.getvalue())
 
 
 async def _until(stop: asyncio.Event, app: faust.App) -> None:

@@ -42,12 +42,10 @@ class WorkerSettings(_Group):
         "tickstream", description="consumer group, service name of the progress rows"
     )
     instance: str = Field("worker-1", description="static member id; one per replica")
-    batch: int = Field(256, ge=1, le=10_000, description="messages taken at once at most")
-    within: float = Field(0.002, gt=0, le=1, description="seconds to wait for a batch to fill")
+    batch: int = Field(2000, ge=1, le=100_000, description="messages taken at once at most")
     portion_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="bytes of messages that are stepped at once at most"
     )
-    buffer: int = Field(2048, ge=16, description="messages held per worker at most")
     session_timeout: float = Field(10.0, ge=1, description="seconds until a dead member is dropped")
     snapshot_seconds: float = Field(5.0, gt=0, description="seconds between copies of the state")
     give_up_seconds: float = Field(30.0, gt=0, description="seconds a sink may fail before exit")

@@ -186,7 +186,7 @@ class Service:
         if _memory_kills() > self._memory_kills:
             return (
                 f"{self.name} was killed{often} as the kernel ran out of memory (see dmesg): give "
-                "it more, or lower worker.batch, worker.buffer or the number of workers"
+                "it more, or lower worker.batch or the number of workers"
             )
         return f"{self.name} was killed{often} by SIGKILL from outside (kill -9, or see dmesg)"
 

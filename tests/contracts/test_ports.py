@@ -349,4 +349,4 @@ async def test_kafka_keeps_the_contract_of_the_source(addresses: Addresses) -> N
     async with Publisher(addresses.kafka) as publisher:
         for message in MESSAGES:
             await publisher.deliver([Outgoing(PRICES, message.value or b"", partition=0)])
-    await a_range_is_read_exactly(FaustSource(None, addresses.kafka, 1, 1.0), base)
+    await a_range_is_read_exactly(FaustSource(None, addresses.kafka, 1), base)

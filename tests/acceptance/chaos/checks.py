@@ -18,7 +18,6 @@ from tests.acceptance.chaos.prices import Publication, digest
 from tests.acceptance.chaos.watching import Database
 from tests.acceptance.chaos.world import World
 
-_DRAIN: Final = 60.0
 _CACHE: Final = 15.0
 _SHOWN: Final = 5
 _RANGES: Final = (
@@ -75,7 +74,7 @@ async def _drain(
         return all(marks.get(partition, -1) + 1 == end for partition, end in ends.items())
 
     try:
-        await evidence.until(drained, _DRAIN, 0.05)
+        await evidence.until(drained, world.patience, 0.05)
     except TimeoutError:
         marks = await database.marks(world.group)
         verdict.lost.append(f"never stored: marks {marks}, ends {ends}")

@@ -99,7 +99,8 @@ async def _kill_in_commit(scene: Scene, fault: Fault) -> float:
         await connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
 
         async def waits() -> bool:
-            return bool(await connection.fetchval(_WAITING))
+            # Not over the locking connection: within a transaction the view never changes.
+            return bool(await scene.database.value(_WAITING))
 
         await evidence.until(waits, _PATIENCE, 0.01)
         await asyncio.sleep(fault.hold / 4)

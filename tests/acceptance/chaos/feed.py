@@ -23,7 +23,7 @@ class Feed:
     sent: list[Publication] = field(default_factory=list)
 
     async def run(self, chance: random.Random, poison: float) -> None:
-        """Publish at the rate; a message that was refused is sent again."""
+        """Publish at the rate, the rest at once; a message that was refused is sent again."""
         start, count = monotonic(), 0
         pending: list[tuple[Publication, asyncio.Future[object]]] = []
         async with Publisher(self.world.addresses.kafka) as publisher:
@@ -33,7 +33,8 @@ class Feed:
                 pending.append((one, await _send(publisher, one)))
                 self.sent.append(one)
                 count += len(one.places)
-                await asyncio.sleep(max(0.0, start + count / self.rate - monotonic()))
+                due = 0.0 if self.enough.is_set() else start + count / self.rate
+                await asyncio.sleep(max(0.0, due - monotonic()))
                 if pending[0][1].done():
                     pending = await _again(publisher, pending)
             while pending:

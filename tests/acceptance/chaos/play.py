@@ -20,14 +20,10 @@ async def run(world: World, script: Script) -> Verdict:
     feed = Feed(world, script.rate, script.ticks)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(world.addresses.postgres))
-        watchers = [
-            asyncio.create_task(world.supervise()),
-            asyncio.create_task(watch_cache(world.addresses, world.seen)),
-            asyncio.create_task(watch_offsets(world.addresses, world.group, world.seen)),
-        ]
-        stack.push_async_callback(_cancel, watchers)
+        watchers = watched(world)
+        stack.push_async_callback(cancelled, watchers)
         feeding = asyncio.create_task(feed.run(chance, script.poison))
-        stack.push_async_callback(_cancel, [feeding])
+        stack.push_async_callback(cancelled, [feeding])
         await _faults(Scene(world, database, alone=not script.together), script)
         feed.enough.set()
         await feeding
@@ -48,7 +44,17 @@ async def _faults(scene: Scene, script: Script) -> None:
             await play(scene, fault)
 
 
-async def _cancel(tasks: "list[asyncio.Task[None]]") -> None:
+def watched(world: World) -> "list[asyncio.Task[None]]":
+    """Tasks that keep the workers up and watch what must hold at every moment."""
+    return [
+        asyncio.create_task(world.supervise()),
+        asyncio.create_task(watch_cache(world.addresses, world.seen)),
+        asyncio.create_task(watch_offsets(world.addresses, world.group, world.seen)),
+    ]
+
+
+async def cancelled(tasks: "list[asyncio.Task[None]]") -> None:
+    """End tasks."""
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)

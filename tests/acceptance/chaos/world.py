@@ -31,6 +31,8 @@ SETS: Final = (
     "predictions.horizon=3",
 )
 _WATCH: Final = 0.1
+_DRAIN: Final = 60.0
+_REPOSITORY: Final = Path(__file__).resolve().parents[3]
 _START: Final = 180.0
 
 
@@ -61,6 +63,7 @@ class World:
     latest: dict[str, evidence.Row] = field(default_factory=dict)  # what the cache must end with
     before: Expected | None = None  # the run before: its rows may still be repeated
     running: set[int] = field(default_factory=lambda: {0})
+    patience: float = _DRAIN
     spoilt: bool = False
 
     @property
@@ -98,7 +101,9 @@ class World:
 
 
 @contextmanager
-def world(ground: Ground, module: str = "agents", *arguments: str) -> Iterator[World]:
+def world(
+    ground: Ground, module: str = "agents", *arguments: str, patience: float = _DRAIN
+) -> Iterator[World]:
     """A world with one worker; its processes end with it, the servers stay."""
     ground.worlds += 1
     name = f"chaos{ground.worlds}"
@@ -110,12 +115,13 @@ def world(ground: Ground, module: str = "agents", *arguments: str) -> Iterator[W
             f"worker-{number}",
             module,
             (*arguments, *sets, "--set", f"worker.instance=worker-{number}"),
-            environment(naming(addresses)),
+            environment({**naming(addresses), "PYTHONPATH": str(_REPOSITORY)}),
             ground.home / name,
         )
         for number in (1, 2)
     ]
-    made = World(ground, name, addresses, settings, Oracle(settings.chain, PARTITIONS), workers)
+    oracle = Oracle(settings.chain, PARTITIONS)
+    made = World(ground, name, addresses, settings, oracle, workers, patience=patience)
     try:
         asyncio.run(_skip_outputs(made))
         workers[0].start()

@@ -1,0 +1,82 @@
+"""A worker with a known bug: what chaos must catch. `python -m tests.acceptance.chaos.planted NAME`.
+
+The bugs are planted from outside, in this process only; the product has no hooks for them.
+"""
+
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from agents.ports import Arrived
+from agents.source import FaustSource
+from agents.worker import main
+from pipeline.store import live
+from pipeline.store.live import LiveStore, PartitionBatch
+
+ACK_FIRST: Final = "ack-before-commit"
+MARK_APART: Final = "mark-not-in-the-transaction"
+UNFENCED: Final = "unfenced-zombie"
+_statement: Final[Callable[[str], str]] = vars(live)["statement"]
+_MOVES_NOTHING: Final = "SELECT $1::text, $2::int[], $3::bigint[]"
+
+
+def _replace(name: str, text: str) -> None:
+    """Have the store find another statement under a name."""
+    assert _statement(name) != text
+
+    def statement(asked: str) -> str:
+        return text if asked == name else _statement(asked)
+
+    setattr(live, "statement", statement)  # noqa: B010 -- planted on purpose
+
+
+def ack_first() -> None:
+    """Messages are acknowledged as they arrive."""
+    batches, ack = FaustSource.batches, FaustSource.ack
+
+    async def early(self: FaustSource) -> AsyncIterator[Sequence[Arrived]]:
+        async for arrived in batches(self):
+            await ack(self, len(arrived))
+            yield arrived
+
+    async def done(_: FaustSource, __: int) -> None:
+        return
+
+    _plant(FaustSource, batches=early, ack=done)
+
+
+def mark_apart() -> None:
+    """Rows are committed in one transaction, their mark in the next one."""
+    commit, move = LiveStore.commit, _statement("move_mark")
+    _replace("move_mark", _MOVES_NOTHING)
+
+    async def twofold(self: LiveStore, batches: Sequence[PartitionBatch]) -> None:
+        await commit(self, batches)
+        partitions = [batch.partition for batch in batches]
+        marks = [batch.mark for batch in batches]
+        await self._pool.execute(move, self._service, partitions, marks)
+
+    _plant(LiveStore, commit=twofold)
+
+
+def unfenced() -> None:
+    """A claim leaves the epoch as it is: an older owner cannot be told from a newer one."""
+    fenced = _statement("claim")
+    _replace("claim", fenced.replace("progress.epoch + 1", "progress.epoch"))
+
+
+def _plant(where: type[Any], **methods: Any) -> None:
+    for name, method in methods.items():
+        assert hasattr(where, name)
+        setattr(where, name, method)
+
+
+BUGS: Final[Mapping[str, Callable[[], None]]] = {
+    ACK_FIRST: ack_first,
+    MARK_APART: mark_apart,
+    UNFENCED: unfenced,
+}
+
+if __name__ == "__main__":
+    BUGS[sys.argv.pop(1)]()
+    main()

@@ -1,0 +1,137 @@
+"""The private parts of Faust and aiokafka that `agents.driver` rests on, held to one version."""
+
+import asyncio
+import hashlib
+import inspect
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any
+
+import faust
+import pytest
+from aiokafka import AIOKafkaConsumer
+from faust.transport.consumer import Consumer
+from faust.transport.drivers import aiokafka as stock
+from faust.types import TP
+
+from agents import driver
+from agents.app import make_app
+from pipeline.settings import load_settings
+
+READ: list[tuple[Callable[..., Any], str]] = [
+    (Consumer.getmany, "4b168d84882a"),
+    (Consumer._wait_next_records, "6218e1969a63"),
+    (Consumer._drain_messages, "44a2500309e8"),
+    (Consumer._add_gap, "4df2573ded7c"),
+    (Consumer._new_offset, "1d2c7ea89a7a"),
+    (Consumer._filter_committable_offsets, "dc5e9baf5d99"),
+    (Consumer._commit_offsets, "1a6979904118"),
+    (Consumer.ack, "5fcf41cf4515"),
+    (Consumer.wait_empty, "e4662fe24f09"),
+    (Consumer.on_stop, "45b1d2210ce2"),
+    (Consumer.on_buffer_full, "c8961679e0bc"),
+    (Consumer.on_buffer_drop, "4b57e8a418d5"),
+    (stock.Consumer._new_consumer_thread, "0870ec53dea7"),
+    (stock.AIOKafkaConsumerThread._create_worker_consumer, "c2701bfc3e6f"),
+    (stock.AIOKafkaConsumerThread._fetch_records, "39a2c6c79fc1"),
+    (faust.App._new_transport, "42db531312dd"),
+    (faust.App._on_partitions_revoked, "d5c895bbe57d"),
+]
+PLACE = TP("prices", 0)
+
+
+def _digest(read: Callable[..., Any]) -> str:
+    return hashlib.sha256(inspect.getsource(read).encode()).hexdigest()[:12]
+
+
+def test_versions_are_the_ones_that_were_read() -> None:
+    """A change of version is a change of what we override: read it again, then change this."""
+    assert (version("faust-streaming"), version("aiokafka")) == ("0.15.3", "0.14.0")
+
+
+@pytest.mark.parametrize(("read", "digest"), READ, ids=[read.__qualname__ for read, _ in READ])
+def test_code_is_the_one_that_was_read(read: Callable[..., Any], digest: str) -> None:
+    """Every function that the driver replaces, or whose working it takes for granted."""
+    assert _digest(read) == digest, f"{read.__qualname__} has changed: read it anew"
+
+
+def test_fetches_do_not_wait_for_idle_partitions() -> None:
+    """The attribute that the driver sets is the one that a fetch request is made from."""
+    assert "self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start)
+
+
+@pytest.fixture
+async def app() -> AsyncIterator[Any]:
+    """An app that was never started; its consumer has made the loop of its thread already."""
+    made: Any = make_app(load_settings([]), "127.0.0.1:1")
+    yield made
+    made.consumer._thread.thread_loop.close()
+
+
+def _record(offset: int) -> SimpleNamespace:
+    return SimpleNamespace(offset=offset)
+
+
+async def test_a_fetch_becomes_one_bundle_a_partition(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its size; the offset is the last one's, the generation the group's."""
+    app.consumer_generation_id = 7
+    other = TP("prices", 1)
+    fetched = {PLACE: [_record(3), _record(4)], other: [_record(9)]}
+
+    async def brought(_: float) -> tuple[Any, set[TP]]:
+        return fetched, {PLACE}
+
+    monkeypatch.setattr(app.consumer, "_wait_next_records", brought)
+    bundles = [bundle async for _, bundle in app.consumer.getmany(1.0)]
+    assert [(b.offset, b.records, b.generation_id) for b in bundles] == [(4, fetched[PLACE], 7)]
+
+
+async def test_a_new_generation_ends_a_fetch(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was fetched for an older one is not delivered: it will be fetched again."""
+    other = TP("prices", 1)
+
+    async def brought(_: float) -> tuple[Any, set[TP]]:
+        return {PLACE: [_record(0)], other: [_record(0)]}, {PLACE, other}
+
+    monkeypatch.setattr(app.consumer, "_wait_next_records", brought)
+    seen = []
+    async for tp, _ in app.consumer.getmany(1.0):
+        seen.append(tp)
+        app.consumer_generation_id += 1
+    assert seen == [PLACE]
+
+
+async def test_the_offset_to_commit_is_behind_the_last_acknowledged(app: Any) -> None:
+    """In stock Faust a bundle would look like a gap, and one gap holds back every commit."""
+    consumer = app.consumer
+    app.topics._acking_topics.add(PLACE.topic)
+    assert consumer._new_offset(PLACE) is None
+    for offset in (4, 9):
+        consumer.ack(driver.Bundle(PLACE, [_record(offset)], 0))
+    assert consumer._filter_committable_offsets([PLACE]) == {PLACE: 10}
+    assert consumer._filter_committable_offsets([PLACE]) == {}
+
+
+async def test_a_goodbye_waits_for_what_is_in_hand(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only as long as the group would wait; then it commits what is done."""
+    consumer: Any = app.consumer
+    told: list[object] = []
+
+    async def settle(seconds: float) -> None:
+        told.append(seconds)
+
+    async def commit() -> None:
+        told.append("commit")
+
+    app.settle = settle
+    monkeypatch.setattr(consumer, "commit_and_end_transactions", commit)
+    kept = driver.Bundle(PLACE, [_record(0)], 0)
+    consumer._unacked_messages.add(kept)
+    async with asyncio.timeout(1):
+        await consumer.wait_empty()
+    assert told == [app.conf.broker_session_timeout / 2, "commit"]
