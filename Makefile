@@ -31,7 +31,7 @@ bench: $(VENV)/.dev
 	@$(BIN)/pytest -m bench -s -p no:randomly tests/bench $(ARGS)
 
 soak: $(VENV)/.dev
-	@$(BIN)/pytest -m soak -s --timeout 0 tests $(ARGS)
+	@$(BIN)/pytest -m soak -s --timeout 0 $(or $(ARGS),tests)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-results

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+import asyncpg
+
 from pipeline.clock import monotonic, today
 from pipeline.store.migrate import leaf
 from schemas.blocks import STAGES
@@ -92,19 +94,23 @@ async def _kill(scene: Scene, _: Fault) -> float:
 async def _kill_in_commit(scene: Scene, fault: Fault) -> float:
     """A table is locked, so that the worker dies in the middle of its transaction."""
     table = await _table(scene, fault, ("progress",))
-    async with (
-        evidence.connection_to(scene.world.addresses) as connection,
-        connection.transaction(),
-    ):
-        await connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+    killed: list[float] = []
+    # The lock goes with its server, should another fault take that away.
+    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        async with (
+            evidence.connection_to(scene.world.addresses) as connection,
+            connection.transaction(),
+        ):
+            await connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
 
-        async def waits() -> bool:
-            # Not over the locking connection: within a transaction the view never changes.
-            return bool(await scene.database.value(_WAITING))
+            async def waits() -> bool:
+                # Not over the locking connection: within a transaction the view never changes.
+                return connection.is_closed() or bool(await scene.database.value(_WAITING))
 
-        await evidence.until(waits, _PATIENCE, 0.01)
-        await asyncio.sleep(fault.hold / 4)
-        return await _kill(scene, fault)
+            await evidence.until(waits, _PATIENCE, 0.01)
+            await asyncio.sleep(fault.hold / 4)
+            killed.append(await _kill(scene, fault))
+    return killed[0] if killed else await _kill(scene, fault)
 
 
 async def _table(scene: Scene, fault: Fault, more: tuple[str, ...]) -> str:

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from aiokafka.admin import AIOKafkaAdminClient
+
 from pipeline.cli.stack import prepare
 from pipeline.servers import Addresses, Fleet
 from pipeline.servers.services import Service
 from pipeline.settings import Settings, load_settings
+from schemas.topics import TOPICS
 from tests.acceptance import evidence
 from tests.acceptance.chaos.oracle import Expected, Oracle
 from tests.acceptance.chaos.outputs import OUTPUTS, ends_of
@@ -136,7 +139,8 @@ def world(
 
 
 async def _fresh(addresses: Addresses, name: str, settings: Settings) -> Addresses:
-    """An empty database and an empty cache."""
+    """Empty topics, an empty database and an empty cache."""
+    await _drop_topics(addresses.kafka)
     async with evidence.connection_to(addresses) as connection:
         await connection.execute(f"CREATE DATABASE {name}")
     async with evidence.redis_of(addresses) as client:
@@ -144,6 +148,22 @@ async def _fresh(addresses: Addresses, name: str, settings: Settings) -> Address
     own = replace(addresses, postgres=addresses.postgres.replace("/tickstream?", f"/{name}?"))
     await prepare(own, settings)
     return own
+
+
+async def _drop_topics(bootstrap: str) -> None:
+    """What another world left would have to be read first."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    names = {topic.name for topic in TOPICS}
+
+    async def gone() -> bool:
+        return not names & {*await admin.list_topics()}
+
+    try:
+        await admin.delete_topics(sorted(names & {*await admin.list_topics()}))
+        await evidence.until(gone, _DRAIN)
+    finally:
+        await admin.close()
 
 
 async def _skip_outputs(made: World) -> None:
