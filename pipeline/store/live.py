@@ -1,12 +1,15 @@
 """What the live loop writes: one transaction a batch, fenced by epoch, with its marks."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
 
+import asyncpg
 import cramjam
+import structlog
 
 from pipeline.clock import today
 from pipeline.errors import FencedError, StateError
@@ -18,6 +21,8 @@ from pipeline.store.statements import statement
 from schemas.arrivals import Reject
 from schemas.blocks import Rows
 
+LOG: Final = structlog.get_logger()
+_GRACE: Final = 1.0  # seconds that an older owner may take to finish its transaction
 _REJECTED: Final = (
     "partition", "offset", "index", "symbol", "reason", "detail", "value", "written_on"
 )  # fmt: skip
@@ -63,9 +68,7 @@ class LiveStore:
             StateError: its rows were made with other settings.
         """
         async with self._pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(
-                statement("claim"), self._service, partition, self._fingerprint
-            )
+            row = await self._raised(connection, partition)
             if row is None or row["fingerprint"] != self._fingerprint:
                 raise StateError(
                     f"partition {partition} of service {self._service!r} was computed with other "
@@ -77,6 +80,26 @@ class LiveStore:
         data = None if found is None else bytes(cramjam.zstd.decompress(found["data"]))
         offset = -1 if found is None else found["offset"]
         return Claim(partition, row["epoch"], row["mark"], offset, data)
+
+    async def _raised(self, connection: Connection, partition: int) -> asyncpg.Record | None:
+        """The progress row with its epoch raised, whoever holds on to it.
+
+        An owner that was paused in the middle of its transaction keeps the row locked for as long
+        as it sleeps. It has lost the partition, so its session is ended: what it had not committed
+        is ours to do.
+        """
+        pid = connection.get_server_pid()
+        asked = asyncio.ensure_future(
+            connection.fetchrow(statement("claim"), self._service, partition, self._fingerprint)
+        )
+        try:
+            while not (await asyncio.wait([asked], timeout=_GRACE))[0]:
+                ended = await self._pool.fetchval(statement("end_blockers"), pid)
+                LOG.warning("older_owner_ended", partition=partition, sessions=ended)
+            return await asked
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
 
     async def holds(self, partition: int, epoch: int) -> bool:
         """Whether this epoch of a partition is still the newest."""

@@ -13,6 +13,11 @@ VALUES ($1, $2, 1, -1, $3)
 ON CONFLICT (service, partition) DO UPDATE SET epoch = progress.epoch + 1
 RETURNING epoch, mark, fingerprint
 
+-- name: end_blockers
+SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+ WHERE pid = ANY (pg_blocking_pids($1)) AND application_name = 'tickstream'
+   AND datname = current_database()
+
 -- name: epoch
 SELECT epoch FROM progress WHERE service = $1 AND partition = $2
 

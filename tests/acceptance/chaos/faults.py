@@ -99,13 +99,14 @@ async def _kill_in_commit(scene: Scene, fault: Fault) -> float:
     with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         async with (
             evidence.connection_to(scene.world.addresses) as connection,
+            evidence.connection_to(scene.world.addresses) as watch,
             connection.transaction(),
         ):
             await connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
 
             async def waits() -> bool:
                 # Not over the locking connection: within a transaction the view never changes.
-                return connection.is_closed() or bool(await scene.database.value(_WAITING))
+                return connection.is_closed() or bool(await watch.fetchval(_WAITING))
 
             await evidence.until(waits, _PATIENCE, 0.01)
             await asyncio.sleep(fault.hold / 4)

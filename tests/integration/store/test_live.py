@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from pipeline.clock import today
-from pipeline.errors import FencedError, StateError
+from pipeline.errors import FencedError, StateError, UnavailableError
 from pipeline.store import reads
 from pipeline.store.live import LiveStore, PartitionBatch, compress
 from pipeline.store.migrate import ensure_days, leaf
@@ -142,6 +142,23 @@ async def test_a_claim_waits_for_a_commit_and_then_fences_it(pool: Pool, store: 
     assert len({row["offset"] for row in stored}) == len(stored)
     assert await mark_of(pool) == max([row["offset"] for row in stored], default=-1)
     assert not await write(99)
+
+
+async def test_a_sleeping_owner_cannot_keep_its_partition(pool: Pool, store: LiveStore) -> None:
+    """Paused in the middle of a transaction it holds the row; the next claim ends its session."""
+    await store.claim(0)
+
+    async def sleep_in_a_transaction() -> None:
+        async with pool.acquire() as sleeping:
+            await sleeping.execute("BEGIN")
+            await sleeping.execute("UPDATE progress SET mark = 99 WHERE service = $1", SERVICE)
+            taken = await asyncio.wait_for(store.claim(0), 10)
+            assert (taken.epoch, taken.mark) == (2, -1)
+            await sleeping.execute("COMMIT")
+
+    with pytest.raises(UnavailableError):
+        await sleep_in_a_transaction()
+    assert await mark_of(pool) == -1
 
 
 async def test_a_failing_stage_takes_the_whole_batch_back(pool: Pool, store: LiveStore) -> None:
