@@ -1,4 +1,4 @@
-"""A worker with a known bug: what chaos must catch. `python -m tests.acceptance.chaos.planted NAME`.
+"""A worker with a known bug, for chaos to catch: `python -m tests.acceptance.chaos.planted NAME`.
 
 The bugs are planted from outside, in this process only; the product has no hooks for them.
 """
