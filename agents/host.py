@@ -1,8 +1,8 @@
-"""The loop of the live path: decode and step, publish, commit, acknowledge; three batches at work.
+"""The loop of the live path: decode and step, publish, commit, acknowledge; all at work at once.
 
-While one batch is being committed the next one is being published and the one after it stepped.
-Each of the three happens to one batch at a time and in the order of the source, so whatever is
-visible is a beginning of the stream.
+While some batches are being committed the next ones are being published and the one after them is
+stepped, each in the order of the source, so whatever is visible is a beginning of the stream. What
+has gathered before a sink goes to it at once: a slow commit delays no signal, it only grows.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from pipeline.cache.latest import entries, newest
 from pipeline.settings import WorkerSettings
 
 LOG: Final = structlog.get_logger()
+_AHEAD: Final = 6  # batches that may wait before each sink: what bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ class Host:
         self._marks = Marks()
         self._keeper = CacheKeeper(cache, store, f"{settings.group}:{settings.instance}")
         self._saver = Saver(store, settings.snapshot_seconds, self._marks)
-        self._published: asyncio.Queue[_Job] = asyncio.Queue(1)
-        self._committed: asyncio.Queue[_Job] = asyncio.Queue(1)
+        self._stepped: asyncio.Queue[_Job] = asyncio.Queue(2)
+        self._published: asyncio.Queue[_Job] = asyncio.Queue(_AHEAD)
         self.ticks = 0
 
     async def run(self) -> None:
@@ -82,9 +83,9 @@ class Host:
                 ]
                 async for arrived in self._source.batches():
                     for part in _portions(arrived, self._settings.portion_bytes):
-                        await self._published.put(await self._step(part))
+                        await self._stepped.put(await self._step(part))
+                await self._stepped.join()
                 await self._published.join()
-                await self._committed.join()
                 for task in tasks:
                     task.cancel()
         except BaseExceptionGroup as group_error:  # the first trouble is the cause of the others
@@ -116,26 +117,28 @@ class Host:
 
     async def _publish_jobs(self) -> None:
         while True:
-            job = await self._published.get()
-            records = [record for one in job.stepped for record in one.records]
+            jobs = await _gathered(self._stepped)
+            records = [record for job in jobs for one in job.stepped for record in one.records]
             if records:
                 await insist("publish", self._patience, lambda r=records: self._publish.deliver(r))  # type: ignore[misc]
-            await self._committed.put(job)
-            self._published.task_done()
+            for job in jobs:
+                await self._published.put(job)
+                self._stepped.task_done()
 
     async def _commit_jobs(self) -> None:
         while True:
-            job = await self._committed.get()
-            batches = [one.batch for one in job.stepped]
+            jobs = await _gathered(self._published)
+            batches = [one.batch for job in jobs for one in job.stepped]
             if batches:
                 await insist("commit", self._patience, lambda b=batches: self._store.commit(b))  # type: ignore[misc]
             await self._marks.move((batch.partition, batch.mark) for batch in batches)
-            await self._source.ack(job.count)
+            await self._source.ack(sum(job.count for job in jobs))
             for batch in batches:
                 self.ticks += len(batch.rows["ticks"])
                 for stage, rows in batch.rows.items():
                     self._keeper.remember(entries(stage, newest(rows)))
-            self._committed.task_done()
+            for _ in jobs:
+                self._published.task_done()
 
     async def _claim(self, wanted: dict[int, list[Arrived]]) -> None:
         """Own the wanted partitions; one that was away is kept only if nobody else had it."""
@@ -186,6 +189,14 @@ class Host:
             "gap_read_again", partition=owned.partition, low=low, high=upcoming, found=len(found)
         )
         return [found[offset] for offset in sorted(found)]
+
+
+async def _gathered(queue: "asyncio.Queue[_Job]") -> list[_Job]:
+    """All jobs that wait, at least one."""
+    jobs = [await queue.get()]
+    while not queue.empty():
+        jobs.append(queue.get_nowait())
+    return jobs
 
 
 def _portions(arrived: Sequence[Arrived], size: int) -> list[Sequence[Arrived]]:

@@ -109,6 +109,8 @@ class LiveStore:
     async def commit(self, batches: Sequence[PartitionBatch]) -> None:
         """Store batches in one transaction; one whose mark is stored already is skipped.
 
+        Those of one partition follow each other in the order of their marks.
+
         Raises:
             FencedError: a partition has a newer owner.
         """
@@ -120,11 +122,9 @@ class LiveStore:
                 await self._copy(connection, fresh, day)
                 await self._rejected(connection, fresh, day)
                 await self._facts(connection, fresh)
+                marks = {batch.partition: batch.mark for batch in fresh}
                 await connection.execute(
-                    statement("move_mark"),
-                    self._service,
-                    [batch.partition for batch in fresh],
-                    [batch.mark for batch in fresh],
+                    statement("move_mark"), self._service, [*marks], [*marks.values()]
                 )
 
     async def save_snapshot(self, partition: int, epoch: int, offset: int, data: bytes) -> None:
@@ -201,9 +201,14 @@ class LiveStore:
         if seen:
             names, partitions = zip(*seen, strict=True)
             await connection.execute(statement("add_symbols"), list(names), list(partitions))
-        counts = [(batch.partition, *fact) for batch in batches for fact in batch.quality]
+        counts = {
+            (batch.partition, symbol, reason): count  # absolute: the last one holds
+            for batch in batches
+            for symbol, reason, count in batch.quality
+        }
         if counts:
-            columns = [list(column) for column in zip(*counts, strict=True)]
+            facts = [(*place, count) for place, count in counts.items()]
+            columns = [list(column) for column in zip(*facts, strict=True)]
             await connection.execute(statement("set_quality"), *columns)
 
 

@@ -35,10 +35,10 @@ def environment(name: str, packages: Sequence[str]) -> Path:
     return python
 
 
-def measured(python: Path, script: Path, data: Path) -> list[dict[str, Any]]:
+def measured(python: Path, script: Path, data: Path, *arguments: str) -> list[dict[str, Any]]:
     """The lines that a peer's script reports."""
     done = subprocess.run(
-        [str(python), script.name],
+        [str(python), script.name, *arguments],
         cwd=script.parent,
         env={"PATH": os.defpath, "PB_DATA": str(data), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

@@ -81,6 +81,20 @@ async def a_commit_moves_the_mark_once(store: Store) -> None:
     assert [(await store.claim(p)).mark for p in (0, 1)] == [8, 2]
 
 
+async def several_batches_of_a_partition_are_one_commit(store: Store) -> None:
+    """In their order; those that are stored already are skipped, the last one is the mark."""
+    await store.claim(0)
+    first, second, third = (stepped.batch for stepped in steps(1, 4, 9, 12))
+    await store.commit([first, second])
+    assert (await store.claim(0)).mark == 8
+    later = [stepped.batch for stepped in steps(2, 4, 9, 12)]
+    await store.commit(later)
+    await store.commit(later)
+    assert (await store.claim(0)).mark == third.mark
+    found = await store.latest("ticks", [row[2] for row in clean_replay(0, MESSAGES).rows])
+    assert max(row["offset"] for row in found.values()) == third.mark
+
+
 async def an_older_owner_writes_nothing(store: Store) -> None:
     """All or nothing: a fenced partition takes the others of its commit with it."""
     await store.claim(0)
@@ -129,6 +143,7 @@ async def a_snapshot_is_the_newest_of_the_owner(store: Store) -> None:
 STORE_RULES: Final[Sequence[StoreRule]] = (
     a_claim_raises_the_epoch,
     a_commit_moves_the_mark_once,
+    several_batches_of_a_partition_are_one_commit,
     an_older_owner_writes_nothing,
     latest_is_the_row_of_highest_identity,
     a_snapshot_is_the_newest_of_the_owner,
