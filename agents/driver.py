@@ -12,7 +12,6 @@ This rests on private parts of one version of Faust; tests/unit/agents/test_driv
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, cast
 
-import aiokafka
 import faust
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
@@ -39,7 +38,7 @@ class Bundle(ConsumerMessage):
 class _Thread(stock.AIOKafkaConsumerThread):
     """Where aiokafka's consumer lives."""
 
-    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+    def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 -- no argument for it
         return consumer
