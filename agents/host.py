@@ -21,6 +21,7 @@ from agents.retries import insist
 from agents.saving import Saver
 from pipeline.cache.latest import entries, newest
 from pipeline.settings import WorkerSettings
+from schemas.blocks import Rows
 
 LOG: Final = structlog.get_logger()
 _AHEAD: Final = 6  # batches that may wait before each sink: what bounds the memory
@@ -133,10 +134,13 @@ class Host:
                 await insist("commit", self._patience, lambda b=batches: self._store.commit(b))  # type: ignore[misc]
             await self._marks.move((batch.partition, batch.mark) for batch in batches)
             await self._source.ack(sum(job.count for job in jobs))
+            parts: dict[tuple[int, str], list[Rows]] = defaultdict(list)
             for batch in batches:
                 self.ticks += len(batch.rows["ticks"])
                 for stage, rows in batch.rows.items():
-                    self._keeper.remember(entries(stage, newest(rows)))
+                    parts[batch.partition, stage].append(rows)
+            for (_, stage), of_partition in parts.items():
+                self._keeper.remember(entries(stage, newest(*of_partition)))
             for _ in jobs:
                 self._published.task_done()
 

@@ -49,12 +49,18 @@ def encode(document: Mapping[str, Any]) -> bytes:
     return identity + orjson.dumps(document)[1:]
 
 
-def newest(rows: Rows) -> list[dict[str, Any]]:
-    """The document of the last row of each symbol; rows are in order of identity."""
-    last = np.full(len(rows.symbols), -1)
-    last[rows["symbol"]] = np.arange(len(rows))  # of equal codes the last one stays
-    kept = last[last >= 0]
-    return row_documents(rows.take(kept) if len(kept) < len(rows) else rows)
+def newest(*parts: Rows) -> list[dict[str, Any]]:
+    """The document of the last row of each symbol, of rows of a stage in order of identity."""
+    seen: set[str] = set()
+    documents: list[dict[str, Any]] = []
+    for rows in reversed(parts):
+        last = np.full(len(rows.symbols), -1)
+        last[rows["symbol"]] = np.arange(len(rows))  # of equal codes the last one stays
+        codes = [c for c in np.flatnonzero(last >= 0).tolist() if rows.symbols[c] not in seen]
+        if codes:
+            documents += row_documents(rows.take(last[codes]) if len(codes) < len(rows) else rows)
+            seen.update(rows.symbols[code] for code in codes)
+    return documents
 
 
 def entries(stage: str, documents: Iterable[Mapping[str, Any]]) -> list[Entry]:

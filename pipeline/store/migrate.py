@@ -96,4 +96,10 @@ async def ensure_days(connection: Connection, days: Iterable[date]) -> list[str]
 
 
 async def _exists(connection: Connection, table: str) -> bool:
-    return await connection.fetchval("SELECT to_regclass($1)", table) is not None
+    # to_regclass would answer from a cache of names, which may not have heard of another's commit.
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_class WHERE relname = $1"
+        " AND relnamespace = current_schema()::regnamespace)",
+        table,
+    )
+    return found

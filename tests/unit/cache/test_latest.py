@@ -1,6 +1,7 @@
 """Keys, documents and their order, without a server."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -86,14 +87,18 @@ def test_every_engine_has_a_key_with_its_own_probability() -> None:
     }
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=30))
-def test_only_the_last_row_of_a_symbol_is_latest(codes: list[int]) -> None:
-    """Of many rows of a block each symbol's last one is kept."""
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.lists(st.integers(0, 30)))
+def test_only_the_last_row_of_a_symbol_is_latest(codes: list[int], cuts: list[int]) -> None:
+    """Of many rows each symbol's last one is kept, in however many parts they come."""
     rows = empty("signals", len(codes), list("ABCDE"))
     rows.columns["symbol"][:] = codes
     rows.columns["offset"][:] = np.arange(len(codes))
     rows.columns["ts"][:] = 0
-    found = {d["symbol"]: d["offset"] for d in newest(rows)}
+    edges = [0, *sorted(min(cut, len(codes)) for cut in cuts), len(codes)]
+    parts = [rows.take(slice(low, high)) for low, high in pairwise(edges)]
+    documents = newest(*parts)
+    found = {d["symbol"]: d["offset"] for d in documents}
+    assert len(documents) == len(found)
     assert found == {"ABCDE"[code]: place for place, code in enumerate(codes)}
 
 
