@@ -188,8 +188,8 @@ def test_many_symbols_and_cold_start(repository: Path, tmp_path: Path) -> None:
                 through(blocks_of(symbol, ts, price, count), "signals", -(-count // BLOCK))
             )
     few, many = (statistics.median(seconds[count]) for count in (8, 10_000))
-    cold = first_row(repository, tmp_path)
-    warm = statistics.median(first_row(repository, tmp_path) for _ in range(3))
+    cold = statistics.median(first_row(repository, tmp_path / str(n)) for n in range(3))
+    warm = statistics.median(first_row(repository, tmp_path / "0") for _ in range(3))
     figures = {
         "state bytes per symbol": state_bytes(1000),
         "ticks/s, 8 symbols": round(n / few),
