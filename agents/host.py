@@ -1,8 +1,9 @@
 """The loop of the live path: decode and step, publish, commit, acknowledge; all at work at once.
 
-While some batches are being committed the next ones are being published and the one after them is
-stepped, each in the order of the source, so whatever is visible is a beginning of the stream. What
-has gathered before a sink goes to it at once: a slow commit delays no signal, it only grows.
+While one batch is being committed the next one is stepped and published, each in the order of the
+source, so whatever is visible is a beginning of the stream. No more than `_IN_HAND` are on their
+way: what comes meanwhile waits with the source and makes one larger batch, which costs hardly more
+than a small one. So few messages come out at once and many come out cheaply.
 """
 
 import asyncio
@@ -21,10 +22,12 @@ from agents.retries import insist
 from agents.saving import Saver
 from pipeline.cache.latest import entries, newest
 from pipeline.settings import WorkerSettings
+from pipeline.store.live import PartitionBatch
 from schemas.blocks import Rows
 
 LOG: Final = structlog.get_logger()
-_AHEAD: Final = 6  # batches that may wait before each sink: what bounds the memory
+_IN_HAND: Final = 3  # batches between the source and the acknowledgement: what bounds the memory
+_WORTH: Final = 2000  # rows that are worth a second transaction at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,9 @@ class Host:
         self._marks = Marks()
         self._keeper = CacheKeeper(cache, store, f"{settings.group}:{settings.instance}")
         self._saver = Saver(store, settings.snapshot_seconds, self._marks)
-        self._stepped: asyncio.Queue[_Job] = asyncio.Queue(2)
-        self._published: asyncio.Queue[_Job] = asyncio.Queue(_AHEAD)
+        self._room = asyncio.Semaphore(_IN_HAND)
+        self._stepped: asyncio.Queue[_Job] = asyncio.Queue()
+        self._published: asyncio.Queue[_Job] = asyncio.Queue()
         self.ticks = 0
 
     async def run(self) -> None:
@@ -82,15 +86,26 @@ class Host:
                     group.create_task(self._publish_jobs()),
                     group.create_task(self._commit_jobs()),
                 ]
-                async for arrived in self._source.batches():
-                    for part in _portions(arrived, self._settings.portion_bytes):
-                        await self._stepped.put(await self._step(part))
+                await self._step_all()
                 await self._stepped.join()
                 await self._published.join()
                 for task in tasks:
                     task.cancel()
         except BaseExceptionGroup as group_error:  # the first trouble is the cause of the others
             raise group_error.exceptions[0] from group_error
+
+    async def _step_all(self) -> None:
+        batches = self._source.batches()
+        while True:
+            # Before asking: what comes while there is no room comes as one batch.
+            await self._room.acquire()
+            arrived = await anext(batches, None)
+            if arrived is None:
+                return
+            for i, part in enumerate(_portions(arrived, self._settings.portion_bytes)):
+                if i:
+                    await self._room.acquire()
+                self._stepped.put_nowait(await self._step(part))
 
     async def close(self) -> None:
         """Save the state once more, so that the next start has nothing to catch up."""
@@ -123,15 +138,18 @@ class Host:
             if records:
                 await insist("publish", self._patience, lambda r=records: self._publish.deliver(r))  # type: ignore[misc]
             for job in jobs:
-                await self._published.put(job)
+                self._published.put_nowait(job)
                 self._stepped.task_done()
 
     async def _commit_jobs(self) -> None:
         while True:
             jobs = await _gathered(self._published)
             batches = [one.batch for job in jobs for one in job.stepped]
-            if batches:
-                await insist("commit", self._patience, lambda b=batches: self._store.commit(b))  # type: ignore[misc]
+            shares = [
+                insist("commit", self._patience, lambda b=share: self._store.commit(b))  # type: ignore[misc]
+                for share in _shares(batches)
+            ]
+            await asyncio.gather(*shares)
             await self._marks.move((batch.partition, batch.mark) for batch in batches)
             await self._source.ack(sum(job.count for job in jobs))
             parts: dict[tuple[int, str], list[Rows]] = defaultdict(list)
@@ -143,6 +161,7 @@ class Host:
                 self._keeper.remember(entries(stage, newest(*of_partition)))
             for _ in jobs:
                 self._published.task_done()
+                self._room.release()
 
     async def _claim(self, wanted: dict[int, list[Arrived]]) -> None:
         """Own the wanted partitions; one that was away is kept only if nobody else had it."""
@@ -201,6 +220,27 @@ async def _gathered(queue: "asyncio.Queue[_Job]") -> list[_Job]:
     while not queue.empty():
         jobs.append(queue.get_nowait())
     return jobs
+
+
+def _shares(batches: Sequence[PartitionBatch]) -> list[list[PartitionBatch]]:
+    """The batches for one transaction, or for two of other partitions if there is much to store.
+
+    A session of Postgres keeps one core busy at most.
+    """
+    rows: dict[int, int] = defaultdict(int)
+    for batch in batches:
+        rows[batch.partition] += sum(map(len, batch.rows.values()))
+    if sum(rows.values()) < _WORTH or len(rows) == 1:
+        return [list(batches)] if batches else []
+    first: set[int] = set()
+    ours = theirs = 0
+    for partition in sorted(rows, key=lambda one: rows[one], reverse=True):
+        if ours <= theirs:
+            first.add(partition)
+            ours += rows[partition]
+        else:
+            theirs += rows[partition]
+    return [[one for one in batches if (one.partition in first) is mine] for mine in (True, False)]
 
 
 def _portions(arrived: Sequence[Arrived], size: int) -> list[Sequence[Arrived]]:

@@ -197,7 +197,8 @@ class LiveStore:
             )
 
     async def _facts(self, connection: Connection, batches: Sequence[PartitionBatch]) -> None:
-        seen = [(symbol, batch.partition) for batch in batches for symbol in batch.symbols]
+        # Sorted: of two transactions that meet, one waits for the other, never both.
+        seen = sorted((symbol, batch.partition) for batch in batches for symbol in batch.symbols)
         if seen:
             names, partitions = zip(*seen, strict=True)
             await connection.execute(statement("add_symbols"), list(names), list(partitions))
@@ -207,7 +208,7 @@ class LiveStore:
             for symbol, reason, count in batch.quality
         }
         if counts:
-            facts = [(*place, count) for place, count in counts.items()]
+            facts = [(*place, count) for place, count in sorted(counts.items())]
             columns = [list(column) for column in zip(*facts, strict=True)]
             await connection.execute(statement("set_quality"), *columns)
 
