@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from pipeline.bus.encoding import block_bytes, row_bytes
 from pipeline.bus.publisher import Outgoing
 from schemas.alerts import gap_document
 from schemas.arrivals import Gap, Reject
 from schemas.blocks import Rows
-from schemas.codec import block_bytes, json_bytes, row_documents
+from schemas.codec import json_bytes
 from schemas.topics import ALERTS, BLOCK_TOPICS, PRICES, REJECTED, SIGNALS
 
 _BLOCK_ROWS: Final = 16_384  # a block of the widest stage stays far below a message's limit
@@ -23,11 +24,15 @@ def block_records(partition: int, rows: Mapping[str, Rows]) -> Iterator[Outgoing
     """The rows of a partition for their topics, on the partition of the same number."""
     key = str(partition).encode()
     for stage in BLOCK_TOPICS:
-        for start in range(0, len(rows[stage]), _BLOCK_ROWS):
-            part = rows[stage].take(slice(start, start + _BLOCK_ROWS))
+        whole = rows[stage]
+        for start in range(0, len(whole), _BLOCK_ROWS):
+            part = whole
+            if len(whole) > _BLOCK_ROWS:
+                part = whole.take(slice(start, start + _BLOCK_ROWS))
             yield Outgoing(stage, block_bytes(part), key, partition)
-    for document in row_documents(rows[SIGNALS]):
-        yield Outgoing(SIGNALS, json_bytes(document), document["symbol"].encode())
+    signals = rows[SIGNALS]
+    for code, value in zip(signals["symbol"].tolist(), row_bytes(signals), strict=True):
+        yield Outgoing(SIGNALS, value, signals.symbols[code].encode())
 
 
 def reject_records(

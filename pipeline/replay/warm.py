@@ -3,12 +3,14 @@
 import contextlib
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Final
 
 from numba import config
 
 from pipeline.bus.decoding import scan
+from pipeline.bus.encoding import block_bytes, row_bytes
 from pipeline.stages.bars import Bars
 from pipeline.stages.base import Block
 from pipeline.stages.chain import ChainSettings
@@ -17,6 +19,7 @@ from pipeline.stages.predictions import Predictions
 from pipeline.stages.regimes import Regimes
 from pipeline.stages.signals import Signals
 from pipeline.stages.ticks import Ticks
+from pipeline.store.copy import copy_bytes
 from schemas.blocks import empty
 from schemas.codec import Decoder
 
@@ -51,9 +54,18 @@ def warm() -> None:
     block = _nothing()
     for stage in stages:
         block = stage.step(block)
+    _write()
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         if child.wait(_LONGEST) == 0:
             mark.touch()
+
+
+def _write() -> None:
+    """Write a row to nowhere: of no rows no kernel is asked."""
+    row = empty("signals", 1)
+    block_bytes(row)
+    row_bytes(row)
+    copy_bytes(row, date.min)
 
 
 def _nothing() -> Block:

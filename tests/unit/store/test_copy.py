@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.kernels.packing import pack
 from pipeline.store.copy import HEADER, TRAILER, copy_bytes, copy_columns
 from schemas.blocks import COLUMNS, STAGES, Column, Rows, empty
 
@@ -116,3 +117,37 @@ def test_a_symbol_is_not_padded() -> None:
     ]
     rows = Rows("ticks", rows.columns, ["C", "ABCDEFGH"])
     assert fields_of(HEADER + copy_bytes(rows, DAY) + TRAILER)[0][3] == b"C"
+
+
+def test_a_list_of_symbols_may_grow() -> None:
+    """What is kept of a list that was seen before is not all that it holds now."""
+    symbols = ["B"]
+    for name in ("LONGER", "C"):
+        symbols.append(name)
+        rows = empty("bars", len(symbols), symbols)
+        rows.columns["symbol"][:] = np.arange(len(symbols))
+        names = [f[3] for f in fields_of(HEADER + copy_bytes(rows, DAY) + TRAILER)]
+        assert names == [symbol.encode() for symbol in symbols]
+
+
+def test_columns_may_have_gaps_in_memory() -> None:
+    """A slice of rows is written like a copy of it."""
+    rows = sample("features", 40, ["A", "B"]).take(slice(1, None, 3))
+    copied = Rows("features", {k: v.copy() for k, v in rows.columns.items()}, rows.symbols)
+    assert copy_bytes(rows, DAY) == copy_bytes(copied, DAY)
+
+
+@pytest.mark.parametrize(("name", "code"), [("symbol", 1), ("action", 3)])
+def test_a_code_without_a_word_is_refused(name: str, code: int) -> None:
+    """Memory beyond the words is not read."""
+    rows = sample("signals", 3, ["A"])
+    rows.columns[name][2] = code
+    with pytest.raises(IndexError):
+        copy_bytes(rows, DAY)
+
+
+def test_the_kernel_is_compiled_once() -> None:
+    """Whatever the rows are, live work never waits for a compiler."""
+    for stage in STAGES:
+        copy_bytes(sample(stage, 3, ["A"]), DAY)
+    assert len(vars(pack)["overloads"]) == 1
