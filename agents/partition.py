@@ -9,6 +9,7 @@ import numpy as np
 from agents.outputs import block_records, gap_records, reject_records
 from agents.ports import Arrived, Stepped
 from pipeline.bus.decoding import new_decoder
+from pipeline.stages.base import grown
 from pipeline.stages.chain import Chain, ChainSettings
 from pipeline.store.live import PartitionBatch
 from schemas.arrivals import Message, Reject
@@ -32,7 +33,9 @@ class OwnedPartition:
         self._decoder = new_decoder(partition)
         self._chain = Chain(settings, partition)
         self._known_symbols = 0
-        self._counts: Array = np.zeros((1, _TOLD), np.int64)
+        # What was rejected and noticed, as told last: without a readable symbol, and by symbol.
+        self._unread: Array = np.zeros(len(REASONS), np.int64)
+        self._counts: Array = np.zeros((0, _TOLD), np.int64)
 
     @property
     def symbols(self) -> Sequence[str]:
@@ -69,7 +72,8 @@ class OwnedPartition:
     def settled(self) -> None:
         """What is in the state now was stored: count facts from here on."""
         self._known_symbols = len(self.symbols)
-        self._counts = self._tally()
+        self._unread = self._chain.ticks.unread()
+        self._counts = self._chain.ticks.counts()[:, :_TOLD]
 
     def step(self, arrived: Sequence[Arrived]) -> Stepped | None:
         """Run new messages through the chain; None if all of them were known."""
@@ -80,9 +84,9 @@ class OwnedPartition:
         block = self._chain.step(*self._decoder.decode(messages))
         self.next_offset = messages[-1].offset + 1
         rejects = _with_bytes(messages, block.rejects)
-        quality = self._quality()
+        quality = self._quality(rejected=bool(rejects))
         new = self.symbols[self._known_symbols :]
-        self.settled()
+        self._known_symbols += len(new)
         batch = PartitionBatch(
             partition=self.partition,
             epoch=self.epoch,
@@ -100,21 +104,27 @@ class OwnedPartition:
         ]
         return Stepped(batch, records)
 
-    def _quality(self) -> list[tuple[str, str, int]]:
-        """Counts by symbol and reason that this batch changed, as absolute values."""
-        now = self._tally()
-        before = np.zeros_like(now)
-        before[: len(self._counts)] = self._counts
-        names = ("", *self.symbols)
-        changed = np.argwhere(now != before).tolist()
-        return [(names[s], COUNTED[r], int(now[s, r])) for s, r in changed]
+    def _quality(self, *, rejected: bool) -> list[tuple[str, str, int]]:
+        """Counts by symbol and reason that this batch changed, as absolute values, told for good.
 
-    def _tally(self) -> Array:
-        """What was rejected and noticed, by symbol; the first row had no readable symbol."""
-        ticks = self._chain.ticks
-        unread = np.zeros((1, _TOLD), np.int64)
-        unread[0, : len(REASONS)] = ticks.unread()
-        return np.vstack([unread, ticks.counts()[:, :_TOLD]])
+        Only what was rejected may have had no readable symbol.
+        """
+        ticks, names = self._chain.ticks, self.symbols
+        found: list[tuple[str, str, int]] = []
+        if rejected:
+            unread = ticks.unread()
+            places = np.flatnonzero(unread != self._unread).tolist()
+            found += [("", COUNTED[r], int(unread[r])) for r in places]
+            self._unread = unread
+        self._counts = grown(self._counts, len(names), 0)
+        rows = ticks.touched()
+        now = ticks.counts_of(rows)[:, :_TOLD]
+        changed = now != self._counts[rows]
+        if np.count_nonzero(changed):
+            pairs = np.argwhere(changed).tolist()
+            found += [(names[int(rows[i])], COUNTED[r], int(now[i, r])) for i, r in pairs]
+            self._counts[rows] = now
+        return found
 
 
 def _with_bytes(

@@ -259,19 +259,28 @@ def arrivals(
     """Complete decoded columns: faults, receive times; `received` None means a file (no bound)."""
     n = len(columns["ts"])
     for name in FACTORS:
-        columns.setdefault(name, np.full(n, np.nan))
-    columns.setdefault("was", np.full(n, -1, np.int32))
+        if name not in columns:
+            columns[name] = np.full(n, np.nan)
+    if "was" not in columns:
+        columns["was"] = np.full(n, -1, np.int32)
     fault = np.full(n, -1, np.int32)
-    bad = _bad_symbols(symbols)
-    if bad.any():
+    if not all(map(_SYMBOL.fullmatch, symbols)):
+        bad = _bad_symbols(symbols)
         fault[bad[columns["symbol"]]] = _FAULTS[Reason.BAD_SYMBOL]
         fault[(columns["was"] >= 0) & bad[columns["was"]]] = _FAULTS[Reason.BAD_SYMBOL]
-    fault[columns["side"] == -2] = _FAULTS[Reason.MALFORMED]  # noqa: PLR2004 -- neither buy nor sell
+    unknown = columns["side"] == -2  # noqa: PLR2004 -- neither buy nor sell
+    if np.count_nonzero(unknown):
+        fault[unknown] = _FAULTS[Reason.MALFORMED]
     recv_ts = columns.pop("recv_ts")
     fallback = columns["ts"] if received is None else received
-    columns["known_at"] = np.where(recv_ts == 0, fallback, recv_ts)
+    columns["known_at"] = (
+        np.where(recv_ts == 0, fallback, recv_ts) if np.count_nonzero(recv_ts) else fallback
+    )
     columns["received"] = np.full(n, INT64 - 1, np.int64) if received is None else received
     columns["fault"] = fault
     # Kernels are compiled for one kind of array: contiguous and writable, as Arrow's are not.
-    whole = {name: np.require(values, requirements=("C", "W")) for name, values in columns.items()}
+    whole = {
+        name: values if values.flags.carray else np.require(values, requirements=("C", "W"))
+        for name, values in columns.items()
+    }
     return Arrivals(partition, whole, symbols)

@@ -261,12 +261,35 @@ class Rows:
         return Rows(self.stage, {k: v[at] for k, v in self.columns.items()}, self.symbols)
 
 
+@lru_cache(maxsize=64)  # by the count too: a stage's columns only grow
+def _plan(stage: str, _count: int) -> tuple[tuple[int, int, int], tuple[tuple[str, int], ...]]:
+    """Columns of each dtype, and each column's name with its place when those stand together."""
+    kinds = [(np.float64, np.int64, np.int32).index(dtype_of(c).type) for c in COLUMNS[stage]]
+    counts = kinds.count(0), kinds.count(1), kinds.count(2)
+    order = sorted(range(len(kinds)), key=kinds.__getitem__)
+    places = [(c.name, order.index(i)) for i, c in enumerate(COLUMNS[stage])]
+    return counts, tuple(places)
+
+
+def _filled(stage: str, n: int) -> dict[str, Array]:
+    # One array for all columns of a dtype: an array a column costs more than it holds.
+    (floats, longs, ints), places = _plan(stage, len(COLUMNS[stage]))
+    columns: list[Array] = [
+        *np.full((floats, n), np.nan),
+        *np.full((longs, n), -1, np.int64),
+        *np.full((ints, n), -1, np.int32),
+    ]
+    return {name: columns[place] for name, place in places}
+
+
+@lru_cache(maxsize=64)
+def _nothing(stage: str, _count: int) -> Mapping[str, Array]:
+    return MappingProxyType(_filled(stage, 0))
+
+
 def empty(stage: str, n: int = 0, symbols: Sequence[str] = ()) -> Rows:
     """Rows of a stage to be filled: floats NaN, labels and integers -1."""
-    columns: dict[str, Array] = {
-        c.name: np.full(n, np.nan if c.kind == "float64" else -1, dtype_of(c))
-        for c in COLUMNS[stage]
-    }
+    columns = _filled(stage, n) if n else _nothing(stage, len(COLUMNS[stage]))
     return Rows(stage, columns, symbols)
 
 

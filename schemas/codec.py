@@ -25,6 +25,7 @@ from schemas.ticks import DETAILS, ID_LENGTH, Reason
 from schemas.times import format_all
 
 _MAX_DETAIL: Final = 300
+_JSON: Final = (b"{", b"[")  # how a message of ticks in JSON begins
 _one: Final = msgspec.json.Decoder(TickStruct)
 _many: Final = msgspec.json.Decoder(list[TickStruct])
 _raw: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -66,6 +67,14 @@ def _items(value: bytes) -> list[msgspec.Raw]:
     return [msgspec.Raw(value)]
 
 
+def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    if not parts:
+        return from_structs([], {}, set())
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 # Ticks of JSON messages in columns and how many each has, -1 for one that it leaves to us.
 Scan = Callable[[Sequence[bytes], dict[str, int]], tuple[dict[str, Array], Array]]
 
@@ -80,19 +89,44 @@ class Decoder:
         self._partition = partition
         self._scan = scan
 
-    def decode(  # noqa: C901 -- one decision per kind of message
-        self, messages: Sequence[Message]
-    ) -> tuple[Arrivals, list[Reject]]:
+    def decode(self, messages: Sequence[Message]) -> tuple[Arrivals, list[Reject]]:
         """All ticks of the messages in order, and what could not be read at all."""
         index: dict[str, int] = {}
-        parts: list[dict[str, Array]] = []
         rejects: list[Reject] = []
-        ticks: list[TickStruct] = []
-        fields: set[str] = set()
-        where: list[tuple[int, int, int]] = []
         odd: dict[int, Array] = {}  # places in a message where they are not 0, 1, 2, ...
         values = [(message.value or b"").lstrip(b" \t\r\n") for message in messages]
-        scanned, counts = self._scanned(values, index)
+        columns, counts = self._scanned(values, index)
+        if not columns or np.count_nonzero(counts < 0):
+            columns, counts = self._read(messages, values, columns, counts, index, odd, rejects)
+        return self._join(columns, messages, counts, odd, list(index)), rejects
+
+    def _scanned(
+        self, values: Sequence[bytes], index: dict[str, int]
+    ) -> tuple[dict[str, Array], Array]:
+        """What the scan reads, and per message how many ticks of it, -1 for none of it."""
+        counts = np.full(len(values), -1, np.int64)
+        if self._scan is None:
+            return {}, counts
+        mine = [i for i, value in enumerate(values) if value[:1] in _JSON]
+        if len(mine) == len(values):
+            return self._scan(values, index)
+        columns, counts[mine] = self._scan([values[i] for i in mine], index)
+        return columns, counts
+
+    def _read(
+        self,
+        messages: Sequence[Message],
+        values: Sequence[bytes],
+        scanned: dict[str, Array],
+        counts: Array,
+        index: dict[str, int],
+        odd: dict[int, Array],
+        rejects: list[Reject],
+    ) -> tuple[dict[str, Array], Array]:
+        """What the scan left, in its place among what it read; how many ticks each message has."""
+        parts: list[dict[str, Array]] = []
+        ticks: list[TickStruct] = []
+        fields: set[str] = set()
         begin = taken = 0
 
         def flush() -> None:
@@ -104,47 +138,29 @@ class Decoder:
                 parts.append({name: column[begin:taken] for name, column in scanned.items()})
                 begin = taken
 
-        for message, value, count in zip(messages, values, counts, strict=True):
-            first = value[:1]
-            if count >= 0:
+        known = counts.tolist()
+        for i, (message, value) in enumerate(zip(messages, values, strict=True)):
+            if known[i] >= 0:
                 if ticks:
                     flush()
-                taken += count
-                where.append((message.offset, message.received, count))
+                taken += known[i]
                 continue
-            if first in {b"{", b"["}:
+            known[i] = 0
+            if value[:1] in _JSON:
                 if taken > begin:  # the order of ticks is the order of messages
                     flush()
-                found, places = self._json(message, value, rejects)
+                found, odd[i] = self._json(message, value, rejects)
                 ticks.extend(found)
                 fields |= _fields_of(value)
-            elif first == b"\xff":
+                known[i] = len(found)
+            elif value[:1] == b"\xff":
                 flush()
-                table = self._arrow(message, index, rejects)
-                places = np.arange(0 if table is None else len(table["ts"]), dtype=np.int32)
-                if table is not None:
-                    parts.append(table)
+                known[i] = self._arrow(message, index, rejects, parts)
             else:
                 detail = "the value is empty" if not value else DETAILS[Reason.UNDECODABLE]
                 rejects.append(Reject(message.offset, -1, Reason.UNDECODABLE, detail))
-                continue
-            odd[len(where)] = places
-            where.append((message.offset, message.received, len(places)))
         flush()
-        return self._join(parts, where, odd, list(index)), rejects
-
-    def _scanned(
-        self, values: Sequence[bytes], index: dict[str, int]
-    ) -> tuple[dict[str, Array], list[int]]:
-        """What the scan reads, and per message how many ticks of it, -1 for none of it."""
-        counts = [-1] * len(values)
-        if self._scan is None:
-            return {}, counts
-        mine = [i for i, value in enumerate(values) if value[:1] in {b"{", b"["}]
-        columns, found = self._scan([values[i] for i in mine], index)
-        for i, count in zip(mine, found.tolist(), strict=True):
-            counts[i] = count
-        return columns, counts
+        return _joined(parts), np.array(known, np.int64)
 
     def _json(
         self, message: Message, value: bytes, rejects: list[Reject]
@@ -196,44 +212,48 @@ class Decoder:
         return [], np.empty(0, np.int32)
 
     def _arrow(
-        self, message: Message, index: dict[str, int], rejects: list[Reject]
-    ) -> dict[str, Array] | None:
+        self,
+        message: Message,
+        index: dict[str, int],
+        rejects: list[Reject],
+        parts: list[dict[str, Array]],
+    ) -> int:
+        """Add the ticks of a message to the parts; how many it has."""
         try:
             table = pa.ipc.open_stream(message.value).read_all()
             table.validate(full=True)  # the bytes are a stranger's: wrong offsets would crash us
         except (pa.ArrowException, OSError, ValueError) as error:
             self._undecodable(message, rejects, " ".join(str(error).split()))
-            return None
+            return 0
         try:
-            return from_table(table, index)
+            parts.append(from_table(table, index))
         except KeyError as error:
             detail = f"column {error.args[0]} is missing"
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             detail = " ".join(str(error).split())[:_MAX_DETAIL]
+        else:
+            return len(parts[-1]["ts"])
         rejects.append(Reject(message.offset, -1, Reason.MALFORMED, detail))
-        return None
+        return 0
 
     def _join(
         self,
-        parts: list[dict[str, Array]],
-        where: list[tuple[int, int, int]],
+        columns: dict[str, Array],
+        messages: Sequence[Message],
+        counts: Array,
         odd: Mapping[int, Array],
         symbols: list[str],
     ) -> Arrivals:
-        if not parts:
-            parts = [from_structs([], {}, set())]
-        columns = (
-            {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            if len(parts) > 1
-            else parts[0]
-        )
-        offsets, times, counts = np.array(where, np.int64).reshape(-1, 3).T
-        columns["offset"] = np.repeat(offsets, counts)
-        received = np.repeat(times, counts)
-        first = np.cumsum(counts) - counts
-        places = (np.arange(len(received)) - np.repeat(first, counts)).astype(np.int32)
+        """The columns of all ticks with those that tell of their messages."""
+        of = np.empty((3, len(messages)), np.int64)
+        of[0] = [message.offset for message in messages]
+        of[1] = [message.received for message in messages]
+        first = of[2] = counts.cumsum() - counts
+        offsets, received, firsts = of.repeat(counts, axis=1)
+        places = (np.arange(len(firsts)) - firsts).astype(np.int32)
         for i, own in odd.items():
             places[first[i] : first[i] + counts[i]] = own
+        columns["offset"] = offsets
         columns["index"] = places
         return arrivals(self._partition, columns, symbols, received)
 

@@ -1,6 +1,8 @@
 """The decoder of `prices` with the fast path for JSON ticks of the usual form."""
 
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import Final
 
 import numpy as np
 
@@ -10,7 +12,8 @@ from schemas.blocks import Array
 from schemas.codec import Decoder
 from schemas.times import to_ns
 
-_BRACE = 123
+_BRACE: Final = 123
+_FLOATS: Final = (*FLOATS, *FACTORS)
 
 
 def scan(values: Sequence[bytes], index: dict[str, int]) -> tuple[dict[str, Array], Array]:
@@ -19,27 +22,34 @@ def scan(values: Sequence[bytes], index: dict[str, int]) -> tuple[dict[str, Arra
     A message that is not of the usual form has -1 and no ticks: the general decoder reads it.
     `index` gets the symbols.
     """
-    text = np.frombuffer(b"".join(values), np.uint8)
-    ends = np.cumsum([len(value) for value in values], dtype=np.int64)
+    joined = b"".join(values)
+    text = np.frombuffer(joined, np.uint8)
+    ends = np.array(list(accumulate(map(len, values))), np.int64)
     room = int(np.count_nonzero(text == _BRACE))  # a tick has a brace
-    table = np.full(1 << (2 * room + 8).bit_length(), -1, np.int64)
+    table = np.empty(1 << (2 * room + 8).bit_length(), np.int64)
+    table.fill(-1)
     names = np.zeros((room + 1, 2), np.int64)
     floats = np.empty((scanning.FLOAT_KEYS, room))
     ints = np.empty((3, room), np.int64)
-    codes = np.empty((2, room), np.int32)
+    codes = np.empty((3, room), np.int32)
+    codes[2].fill(-1)
     counts = np.empty(len(values), np.int64)
     n = scanning.scan(text, ends, table, names, floats, ints, codes, counts)
-    columns: dict[str, Array] = dict(zip((*FLOATS, *FACTORS), floats[:, :n], strict=True))
+    first = len(index)
     known = [
-        index.setdefault(text[start:stop].tobytes().decode("ascii"), len(index))
-        for start, stop in names[: names[-1, 0] if room else 0].tolist()
+        index.setdefault(joined[start:stop].decode("ascii"), len(index))
+        for start, stop in names[: names[-1, 0]].tolist()
     ]
-    columns["symbol"] = np.array(known, np.int32)[codes[0, :n]] if n else codes[0, :0]
-    columns["ts"] = to_ns(ints[0, :n])
-    columns["side"] = codes[1, :n]
-    columns["id"] = ints[2, :n]
-    columns["was"] = np.full(n, -1, np.int32)
-    columns["recv_ts"] = to_ns(ints[1, :n])
+    ts, received, ids = ints[:, :n]
+    symbol, side, was = codes[:, :n]
+    columns: dict[str, Array] = dict(zip(_FLOATS, floats[:, :n], strict=True))
+    columns["symbol"] = np.array(known, np.int32)[symbol] if first and n else symbol
+    columns["ts"] = to_ns(ts)
+    columns["side"] = side
+    columns["id"] = ids
+    columns["was"] = was
+    # Mostly it is in none of them.
+    columns["recv_ts"] = to_ns(received) if np.count_nonzero(received) else received
     return columns, counts
 
 

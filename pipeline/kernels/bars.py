@@ -14,9 +14,10 @@ FLOAT_STATE = 11
 FLOAT_OUT = 12
 N, SIZED, BUCKET, LAST_TS, TRIGGER_TS, PENDING, EXEC_TS, SESSION, LIFE, GAP = range(10)
 INT_STATE = 10
-OUT_AT, OUT_SYMBOL, OUT_TS, OUT_N, OUT_TRIGGER_TS, OUT_EXEC_TS = range(6)
-OUT_SESSION, OUT_LIFE, OUT_STALE, OUT_GAP = 6, 7, 8, 9
-INT_OUT = 10
+OUT_AT, OUT_TS, OUT_N, OUT_TRIGGER_TS, OUT_EXEC_TS = range(5)
+INT_OUT = 5
+OUT_SYMBOL, OUT_SESSION, OUT_LIFE, OUT_STALE, OUT_GAP = range(5)
+MARK_OUT = 5
 
 _INT32_MAX = 2**31 - 1
 
@@ -27,6 +28,8 @@ def _emit(
     k: Array,
     floats: Array,
     ints: Array,
+    marks: Array,
+    row: int,
     at: int,
     symbol: int,
     ts: int,
@@ -34,21 +37,21 @@ def _emit(
     stale: int,
 ) -> None:
     for j in range(FLOAT_STATE):
-        floats[j] = f[j]
+        floats[j, row] = f[j]
     if k[SIZED] == 0:
-        floats[VOLUME] = np.nan
-        floats[NOTIONAL] = np.nan
-    floats[VWAP] = f[NOTIONAL] / f[VOLUME] if f[VOLUME] > 0.0 else np.nan
-    ints[OUT_AT] = at
-    ints[OUT_SYMBOL] = symbol
-    ints[OUT_TS] = ts
-    ints[OUT_N] = k[N]
-    ints[OUT_TRIGGER_TS] = trigger
-    ints[OUT_EXEC_TS] = k[EXEC_TS]
-    ints[OUT_SESSION] = k[SESSION]
-    ints[OUT_LIFE] = k[LIFE]
-    ints[OUT_STALE] = stale
-    ints[OUT_GAP] = min(k[GAP], _INT32_MAX)
+        floats[VOLUME, row] = np.nan
+        floats[NOTIONAL, row] = np.nan
+    floats[VWAP, row] = f[NOTIONAL] / f[VOLUME] if f[VOLUME] > 0.0 else np.nan
+    ints[OUT_AT, row] = at
+    ints[OUT_TS, row] = ts
+    ints[OUT_N, row] = k[N]
+    ints[OUT_TRIGGER_TS, row] = trigger
+    ints[OUT_EXEC_TS, row] = k[EXEC_TS]
+    marks[OUT_SYMBOL, row] = symbol
+    marks[OUT_SESSION, row] = k[SESSION]
+    marks[OUT_LIFE, row] = k[LIFE]
+    marks[OUT_STALE, row] = stale
+    marks[OUT_GAP, row] = min(k[GAP], _INT32_MAX)
     k[N] = 0
     k[GAP] = 0
     k[TRIGGER_TS] = trigger
@@ -116,8 +119,12 @@ def bars(
     int_state: Array,
     floats: Array,
     ints: Array,
+    out: Array,
 ) -> int:
     """Step ticks of shape (n,) in arrival order; returns how many rows of the outputs are filled.
+
+    These are `floats` (FLOAT_OUT, n or more), `ints` (INT_OUT, ...) and, int32, `out`
+    (MARK_OUT, ...).
 
     `clock` TIME closes [kW, (k+1)W) at the symbol's first tick at or after its end, W = `width`
     ns; TICKS closes with each `width`-th tick; ROW takes each tick as a bar. `marks` are
@@ -146,7 +153,7 @@ def bars(
             f[OPEN] = price[i] if np.isnan(open_[i]) else open_[i]
             f[HIGH] = price[i] if np.isnan(high[i]) else high[i]
             f[LOW] = price[i] if np.isnan(low[i]) else low[i]
-            _emit(f, k, floats[rows], ints[rows], i, s, ts[i], ts[i], 0)
+            _emit(f, k, floats, ints, out, rows, i, s, ts[i], ts[i], 0)
             rows += 1
             continue
         if k[PENDING] == 1 and ts[i] >= k[TRIGGER_TS] + latency:
@@ -161,7 +168,7 @@ def bars(
             bucket = ts[i] // width
             if k[N] > 0 and bucket > k[BUCKET]:
                 end = (k[BUCKET] + 1) * width
-                _emit(f, k, floats[rows], ints[rows], i, s, end, ts[i], stale[i])
+                _emit(f, k, floats, ints, out, rows, i, s, end, ts[i], stale[i])
                 rows += 1
             _turn(f, k, life[i], scale[i], volume_scale[i])
             k[SESSION] = session[i]
@@ -171,7 +178,7 @@ def bars(
             k[SESSION] = session[i]
             _enter(f, k, price[i], size[i], 0, gap[i])
             if k[N] >= width:
-                _emit(f, k, floats[rows], ints[rows], i, s, ts[i], ts[i], 0)
+                _emit(f, k, floats, ints, out, rows, i, s, ts[i], ts[i], 0)
                 rows += 1
         k[LAST_TS] = ts[i]
     return rows
@@ -186,13 +193,17 @@ def close_all(
     int_state: Array,
     floats: Array,
     ints: Array,
+    out: Array,
+    rows: int,
 ) -> int:
-    """Close what is open at the end of a file, in the order of state rows; returns the rows."""
-    rows = 0
+    """Close what is open at the end of a file, in the order of state rows, after so many rows.
+
+    Returns how many rows of the outputs are filled then.
+    """
     for s in range(float_state.shape[0]):
         k = int_state[s]
         if k[N] > 0:
             ts = (k[BUCKET] + 1) * width if clock == TIME else k[LAST_TS]
-            _emit(float_state[s], k, floats[rows], ints[rows], at, s, ts, k[LAST_TS], 0)
+            _emit(float_state[s], k, floats, ints, out, rows, at, s, ts, k[LAST_TS], 0)
             rows += 1
     return rows

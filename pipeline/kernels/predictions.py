@@ -28,7 +28,7 @@ def predictions(
     labels: Array,
     out: Array,
 ) -> None:
-    """Predict bars of shape (n,) one after another into `out` (n, OUTPUTS).
+    """Predict bars of shape (n,) one after another into `out` (OUTPUTS, n or more).
 
     A label of horizon h exists h bars later only: the ring (s, h) holds the closes that wait for
     theirs. base_rate is (rises + 1) / (labels + 2), an unchanged close teaches nothing. momentum is
@@ -71,9 +71,9 @@ def predictions(
             total += weight * momentum
         if has_base_rate:
             total += weight * base_rate
-        out[i, P_UP] = total if ready > 0 else np.nan
-        out[i, P_MOMENTUM] = momentum
-        out[i, P_BASE_RATE] = base_rate
-        out[i, W_MOMENTUM] = weight if has_momentum else 0.0
-        out[i, W_BASE_RATE] = weight if has_base_rate else 0.0
-        out[i, SIGMA] = ewma_vol[i] * np.sqrt(float(horizon))
+        out[P_UP, i] = total if ready > 0 else np.nan
+        out[P_MOMENTUM, i] = momentum
+        out[P_BASE_RATE, i] = base_rate
+        out[W_MOMENTUM, i] = weight if has_momentum else 0.0
+        out[W_BASE_RATE, i] = weight if has_base_rate else 0.0
+        out[SIGMA, i] = ewma_vol[i] * np.sqrt(float(horizon))

@@ -17,7 +17,9 @@ from pipeline.kernels.windows import (
 from schemas.blocks import Array
 
 VOL, TREND = 0, 1  # label outputs
+LABELS = 2
 EFFICIENCY, LOW, HIGH = range(3)  # float outputs
+FLOATS = 3
 
 # State of a symbol: the closes and the sums of their changes follow the last close.
 SCALE, LAST, CLOSES = range(3)
@@ -95,7 +97,9 @@ def regimes(
     labels: Array,
     floats: Array,
 ) -> None:
-    """Tag bars of shape (n,); state has a row per symbol.
+    """Tag bars of shape (n,) into `labels` (LABELS, n or more) and `floats` (FLOATS, n or more).
+
+    State has a row per symbol.
 
     vol: `ewma_vol` against the 1/3 and 2/3 linear quantiles of the prior values in the window
     (s, w), not including its own. trend: |c_t - c_t-v| / sum |dc| over v = `trend_window` changes,
@@ -119,17 +123,17 @@ def regimes(
             for j in range(LAST, f.shape[0]):
                 f[j] *= scale[i] / f[SCALE]
         f[SCALE] = scale[i]
-        labels[i, VOL] = -1
-        labels[i, TREND] = -1
+        labels[VOL, i] = -1
+        labels[TREND, i] = -1
         n = k[VOLS]
         x = ewma_vol[i]
         if n >= window:
             low = quantile(vol_sorted[s], window, 1.0 / 3.0)
             high = quantile(vol_sorted[s], window, 2.0 / 3.0)
-            floats[i, LOW] = low
-            floats[i, HIGH] = high
+            floats[LOW, i] = low
+            floats[HIGH, i] = high
             if not np.isnan(x):
-                labels[i, VOL] = 0 if x <= low else (1 if x <= high else 2)
+                labels[VOL, i] = 0 if x <= low else (1 if x <= high else 2)
         if not np.isnan(x):
             place = k[VOL_PLACE]
             if n >= window:
@@ -148,5 +152,5 @@ def regimes(
             net = abs(close[i] - lag_read(f, k, closes, trend_window))
             # Never above 1 by rounding.
             ratio = min(net / path, 1.0) if path > 0.0 else 0.0
-            floats[i, EFFICIENCY] = ratio
-            labels[i, TREND] = 1 if ratio > trend_above else 0
+            floats[EFFICIENCY, i] = ratio
+            labels[TREND, i] = 1 if ratio > trend_above else 0

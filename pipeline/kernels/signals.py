@@ -7,6 +7,7 @@ from schemas.blocks import Array
 
 HOLD, BUY, SELL = 0, 1, 2
 EDGE, CONFIDENCE = 0, 1
+OUTPUTS = 2
 
 # E|r| of a centred normal return is sigma * sqrt(2 / pi).
 MEAN_ABSOLUTE = 0.7978845608028654
@@ -46,8 +47,8 @@ def signals(
         if last_action[s] != what:
             last_action[s] = what
             action[found] = what
-            out[found, EDGE] = edge
-            out[found, CONFIDENCE] = abs(lean)
+            out[EDGE, found] = edge
+            out[CONFIDENCE, found] = abs(lean)
             changed[found] = i
             found += 1
     return found

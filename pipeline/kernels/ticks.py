@@ -211,9 +211,10 @@ def judge(
     `negative` (s,) tells whose prices may be so. `numbers` are price, size, bid, ask, bid_size,
     ask_size, open, high, low, factor, volume_factor; NaN means missing, but for the price. State by
     symbol: `float_state` (s, FLOAT_STATE), `int_state` (s, INT_STATE), `side_floats` and
-    `side_ints` of `sides`, `ids` (s, ID_WINDOW) ring, `counts` (s, COUNTED) absolute. `int_out` and
-    `float_out` get the marks of accepted ticks; `missing_from`, (n,) if ids are consecutive, the
-    first missing id where OUT_GAP is not 0; the last one is the tick's own less 1.
+    `side_ints` of `sides`, `ids` (s, ID_WINDOW) ring, `counts` (s, COUNTED) absolute. `int_out`
+    (INT_OUT, n or more) and `float_out` (FLOAT_OUT, ...) get the marks of accepted ticks;
+    `missing_from`, (n,) if ids are consecutive, the first missing id where OUT_GAP is not 0; the
+    last one is the tick's own less 1.
     """
     plain = ints[PLAIN] != 0
     consecutive = ints[GAPS] != 0
@@ -286,10 +287,10 @@ def judge(
         if enters:
             f[PRICE] = price[i]
             k[LAST_TS] = ts[i]
-        int_out[i, OUT_FLAG] = 0 if enters else 1
-        int_out[i, OUT_SESSION] = k[SESSION]
-        int_out[i, OUT_LIFE] = k[LIFE]
-        int_out[i, OUT_STALE] = ints[-1]
-        int_out[i, OUT_GAP] = min(gap, _INT32_MAX)
-        float_out[i, OUT_SCALE] = f[SCALE]
-        float_out[i, OUT_VOLUME_SCALE] = f[VOLUME_SCALE]
+        int_out[OUT_FLAG, i] = 0 if enters else 1
+        int_out[OUT_SESSION, i] = k[SESSION]
+        int_out[OUT_LIFE, i] = k[LIFE]
+        int_out[OUT_STALE, i] = ints[-1]
+        int_out[OUT_GAP, i] = min(gap, _INT32_MAX)
+        float_out[OUT_SCALE, i] = f[SCALE]
+        float_out[OUT_VOLUME_SCALE, i] = f[VOLUME_SCALE]

@@ -1,15 +1,14 @@
 """Bars: the one decision clock of a run."""
 
 import re
-from dataclasses import replace
 from typing import ClassVar, Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.kernels import bars as kernels
-from pipeline.stages.base import Block, Stage, State, grown
-from schemas.blocks import Array, Rows, empty
+from pipeline.stages.base import Block, Stage, State, cut, grown, room
+from schemas.blocks import Array, Rows, empty, names_of
 
 _UNITS: Final = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _CLOCK: Final = re.compile(r"time:(\d+)(ns|us|ms|s|m|h)|ticks:(\d+)|row")
@@ -17,31 +16,8 @@ _MARKS: Final = ("symbol", "flag", "session", "life", "stale", "gap")
 _NUMBERS: Final = (
     "price", "size", "bid", "ask", "open", "high", "low", "scale", "volume_scale"
 )  # fmt: skip
-_FLOATS: Final = {
-    "open": kernels.OPEN,
-    "high": kernels.HIGH,
-    "low": kernels.LOW,
-    "close": kernels.CLOSE,
-    "volume": kernels.VOLUME,
-    "notional": kernels.NOTIONAL,
-    "vwap": kernels.VWAP,
-    "exec_price": kernels.EXEC_PRICE,
-    "exec_bid": kernels.EXEC_BID,
-    "exec_ask": kernels.EXEC_ASK,
-    "scale": kernels.SCALE,
-    "volume_scale": kernels.VOLUME_SCALE,
-}
-_INTS: Final = {
-    "symbol": kernels.OUT_SYMBOL,
-    "ts": kernels.OUT_TS,
-    "n": kernels.OUT_N,
-    "trigger_ts": kernels.OUT_TRIGGER_TS,
-    "exec_ts": kernels.OUT_EXEC_TS,
-    "session": kernels.OUT_SESSION,
-    "life": kernels.OUT_LIFE,
-    "stale": kernels.OUT_STALE,
-    "gap": kernels.OUT_GAP,
-}
+_NAMES: Final = names_of("bars")
+_TAKEN: Final = ("offset", "index", "known_at")  # of the tick that closed the bar
 
 
 def parse_clock(text: str) -> tuple[int, int]:
@@ -80,6 +56,42 @@ class BarsSettings(BaseModel):
         return clock
 
 
+def _places(block: Block, ints: Array, closed: int) -> list[Array]:
+    """Offset, index and receive time of the rows; so many of them were closed by a tick."""
+    ticks = block.rows["ticks"].columns
+    at = ints[kernels.OUT_AT]
+    if closed == len(ticks["ts"]):  # one tick closes one bar at most: each has closed one
+        taken = [ticks[name] for name in _TAKEN]
+    else:
+        taken = [ticks[name][at[:closed]] for name in _TAKEN]
+    left = len(at) - closed
+    if left:
+        # Rows made by the end of a file stand one past its last tick, one place for each symbol.
+        ends = (
+            np.full(left, block.end_offset, np.int64),
+            np.arange(left, dtype=np.int32),
+            ints[kernels.OUT_TRIGGER_TS, closed:],
+        )
+        taken = [np.concatenate(pair) for pair in zip(taken, ends, strict=True)]
+    return taken
+
+
+def _rows(block: Block, floats: Array, ints: Array, marks: Array, closed: int) -> Rows:
+    offset, index, known_at = _places(block, ints, closed)
+    partition = np.empty(len(offset), np.int32)
+    partition.fill(block.arrivals.partition)
+    symbol, session, life, stale, gap = marks
+    _, ts, count, trigger_ts, exec_ts = ints
+    prices = floats[: kernels.EXEC_PRICE]
+    values = (
+        *(partition, offset, index, symbol, ts, known_at),
+        *(*prices, floats[kernels.VWAP], count, trigger_ts),
+        *(*floats[kernels.EXEC_PRICE : kernels.SCALE], exec_ts),
+        *(session, life, *floats[kernels.SCALE : kernels.VWAP], stale, gap),
+    )
+    return Rows("bars", dict(zip(_NAMES, values, strict=True)), block.rows["ticks"].symbols)
+
+
 class Bars(Stage):
     """Closes bars at their trigger; empty bars are not emitted, so no bar is invented."""
 
@@ -95,51 +107,56 @@ class Bars(Stage):
         """Add the bars that these ticks closed; at the end of a file, all open ones."""
         ticks = block.rows["ticks"]
         self._grow(len(ticks.symbols))
-        room = len(ticks) + (len(ticks.symbols) if block.end_offset >= 0 else 0)
-        floats = np.empty((room, kernels.FLOAT_OUT))
-        ints = np.empty((room, kernels.INT_OUT), np.int64)
-        n = kernels.bars(
+        most = len(ticks) + (len(ticks.symbols) if block.end_offset >= 0 else 0)
+        floats = room(kernels.FLOAT_OUT, most)
+        ints = room(kernels.INT_OUT, most, np.int64)
+        marks = room(kernels.MARK_OUT, most, np.int32)
+        columns = ticks.columns
+        closed = n = kernels.bars(
             self._clock,
             self._width,
             self._latency,
-            tuple(ticks[name] for name in _MARKS),
-            ticks["ts"],
-            tuple(ticks[name] for name in _NUMBERS),
+            tuple([columns[name] for name in _MARKS]),
+            columns["ts"],
+            tuple([columns[name] for name in _NUMBERS]),
             self._floats,
             self._ints,
             floats,
             ints,
+            marks,
         )
-        closed = n
         if block.end_offset >= 0:
-            n += kernels.close_all(
-                self._clock, self._width, len(ticks), self._floats, self._ints, floats[n:], ints[n:]
+            n = kernels.close_all(
+                self._clock,
+                self._width,
+                len(ticks),
+                self._floats,
+                self._ints,
+                floats,
+                ints,
+                marks,
+                n,
             )
-        rows = self._rows(block, floats[:n], ints[:n], closed)
-        at = ints[:n, kernels.OUT_AT].copy()
-        return replace(block.plus(rows), at=at, after=self._clock != kernels.TIME)
-
-    def _rows(self, block: Block, floats: Array, ints: Array, closed: int) -> Rows:
-        ticks = block.rows["ticks"]
-        n = len(ints)
-        rows = empty(self.name, n, ticks.symbols)
-        columns = rows.columns
-        at = ints[:closed, kernels.OUT_AT]
-        for name in ("partition", "offset", "index", "known_at"):
-            columns[name][:closed] = ticks[name][at]
-        # Rows made by the end of a file stand one past its last tick, one place for each symbol.
-        columns["partition"][closed:] = block.arrivals.partition
-        columns["offset"][closed:] = block.end_offset
-        columns["index"][closed:] = np.arange(n - closed)
-        columns["known_at"][closed:] = ints[closed:, kernels.OUT_TRIGGER_TS]
-        for name, place in _INTS.items():
-            columns[name][:] = ints[:, place]
-        for name, place in _FLOATS.items():
-            columns[name][:] = floats[:, place]
-        return rows
+        ints = cut(ints, n)
+        rows = (
+            _rows(block, cut(floats, n), ints, cut(marks, n), closed)
+            if n
+            else empty(self.name, 0, ticks.symbols)
+        )
+        return Block(
+            block.arrivals,
+            {**block.rows, self.name: rows},
+            block.rejects,
+            ints[kernels.OUT_AT],
+            self._clock != kernels.TIME,
+            block.end_offset,
+            block.gaps,
+        )
 
     def _grow(self, n: int) -> None:
         have = len(self._floats)
+        if n <= have:
+            return
         self._floats = grown(self._floats, n, np.nan)
         self._ints = grown(self._ints, n, 0)
         self._fresh(slice(have, None))

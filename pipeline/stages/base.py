@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 
 from schemas.arrivals import Arrivals, Gap, Reject
-from schemas.blocks import Array, Rows, empty
+from schemas.blocks import IDENTITY, Array, Rows
 
 State = Mapping[str, Array]
+HEAD: Final = (*(c.name for c in IDENTITY), "symbol", "ts", "known_at")
+_LINE: Final = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,16 @@ class Block:
 
     def plus(self, rows: Rows) -> "Block":
         """The block with one more stage's rows."""
-        return replace(self, rows={**self.rows, rows.stage: rows})
+        # Not by `replace`: it takes longer than most stages with a few ticks.
+        return Block(
+            self.arrivals,
+            {**self.rows, rows.stage: rows},
+            self.rejects,
+            self.at,
+            self.after,
+            self.end_offset,
+            self.gaps,
+        )
 
 
 class Stage(Protocol):
@@ -72,6 +83,13 @@ def grown(array: Array, n: int, fill: float) -> Array:
     return bigger
 
 
+def grow(arrays: MutableMapping[str, Array], n: int) -> None:
+    """Give every array at least n rows, new ones zero; they all have the same number of them."""
+    if n > len(next(iter(arrays.values()))):
+        for name, array in arrays.items():
+            arrays[name] = grown(array, n, 0)
+
+
 def moved(arrays: MutableMapping[str, Array], old: int, new: int, fill: float = 0) -> None:
     """Move row `old` of every array to row `new`, growing them if need be."""
     for name, array in arrays.items():
@@ -95,9 +113,22 @@ def joined(blocks: Sequence[Block], arrivals: Arrivals) -> Block:
     return replace(blocks[-1], arrivals=arrivals, rows=rows, rejects=rejects, gaps=gaps, at=at)
 
 
-def head(rows: Rows, stage: str, n: int) -> Rows:
-    """Empty rows of the next stage with identity, symbol and times taken over from `rows`."""
-    new = empty(stage, n, rows.symbols)
-    for name in ("partition", "offset", "index", "symbol", "ts", "known_at"):
-        new.columns[name][:] = rows[name]
-    return new
+def room(columns: int, n: int, dtype: Any = np.float64) -> Array:
+    """An array (columns, n or more) for a kernel to fill; its columns become those of the rows.
+
+    They lie an odd number of cache lines apart: what is written together for a row would fall on
+    few sets of the cache at an even distance.
+    """
+    items = _LINE // np.dtype(dtype).itemsize
+    return np.empty((columns, items * ((n // items + 1) | 1)), dtype)
+
+
+def cut(table: Array, n: int) -> Array:
+    """The first n of each column of a `room`; a copy if rows would keep much else in memory."""
+    return table[..., :n] if 4 * n + _LINE >= table.shape[-1] else table[..., :n].copy()
+
+
+def head(rows: Rows) -> dict[str, Array]:
+    """Identity, symbol and times of rows: the columns that the next stage takes over."""
+    columns = rows.columns
+    return {name: columns[name] for name in HEAD}

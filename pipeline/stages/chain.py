@@ -73,9 +73,10 @@ class Chain:
 
         An `end_offset` closes what is open, as a file ends.
         """
-        moves = np.flatnonzero(came["was"] >= 0).tolist()
-        if not moves:
+        renamed = came["was"] >= 0
+        if not np.count_nonzero(renamed):
             return self._run(Block(came, rejects=unread, end_offset=end_offset))
+        moves = np.flatnonzero(renamed).tolist()
         # An instrument changes its symbol between two ticks: so does its state in every stage.
         blocks = [self._run(Block(came.slice(0, moves[0]), rejects=unread))]
         for start, stop in zip(moves, [*moves[1:], len(came)], strict=True):

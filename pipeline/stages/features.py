@@ -1,6 +1,7 @@
 """Bars and ticks to features: tick features by every tick, bar features at the close."""
 
 import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise
@@ -13,13 +14,16 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from pipeline.kernels import features as kernels
 from pipeline.kernels import layout
 from pipeline.kernels.rescale import units_of
-from pipeline.stages.base import Block, State, grown, moved
-from schemas.blocks import IDENTITY, Array, Rows, names_of
+from pipeline.stages.base import HEAD, Block, State, grown, head, moved, room
+from schemas.blocks import Array, Rows, empty, names_of
 
-_HEAD: Final = (*(c.name for c in IDENTITY), "symbol", "ts", "known_at")
-FEATURES: Final = names_of("features")[len(_HEAD) :]
-_TICKS: Final = ("price", "size", "bid", "ask", "bid_size", "ask_size")
-_BARS: Final = ("open", "high", "low", "close", "volume", "notional")
+FEATURES: Final = names_of("features")[len(HEAD) :]
+_TICKS: Final = ("symbol", "flag", "ts", "side")
+_NUMBERS: Final = ("price", "size", "bid", "ask", "bid_size", "ask_size")
+_MARKS: Final = ("life", "session")
+_SCALES: Final = ("scale", "volume_scale")
+_BARS: Final = ("symbol", "ts", "session")
+_PRICES: Final = ("open", "high", "low", "close", "volume", "notional")
 _WEEK: Final = 7 * 86_400
 _LAST_YEAR_END: Final = 2**32  # s: the year 2106
 
@@ -144,19 +148,9 @@ def _zone_table(name: str) -> Array:
     return np.array([starts, offsets], np.int64) * 1_000_000_000
 
 
-def _plain(values: Array) -> Array:
-    """An array the compiled loop takes as it is; others would each cost another compilation."""
-    flags = values.flags
-    return values if flags.c_contiguous and flags.writeable else values.copy()
-
-
-def _room(rows: int) -> Array:
-    """A float64 (features, rows or more) of NaN, its rows an odd number of cache lines apart.
-
-    All features of a row are written together; an even distance would put them on few cache sets.
-    """
-    lines = (rows // 8 + 1) | 1
-    return np.full((len(FEATURES), 8 * lines), math.nan)
+def _plain(columns: Mapping[str, Array], names: Sequence[str]) -> tuple[Array, ...]:
+    """Columns the compiled loop takes as they are; others would each cost another compilation."""
+    return tuple([v if v.flags.carray else v.copy() for v in [columns[name] for name in names]])
 
 
 class Features:
@@ -212,21 +206,25 @@ class Features:
         self._symbols = max(self._symbols, len(symbols))
         self._floats = grown(self._floats, self._symbols, 0.0)
         self._counters = grown(self._counters, self._symbols, 0)
-        out = _room(len(bars))
+        n = len(bars)
+        out = room(len(FEATURES), n)
+        out.fill(math.nan)
+        symbol, flag, ts, side = _plain(ticks.columns, _TICKS)
+        bar_symbol, bar_ts, bar_session = _plain(bars.columns, _BARS)
         kernels.run(
-            _plain(ticks["symbol"]),
-            _plain(ticks["flag"]),
-            _plain(ticks["ts"]),
-            tuple(_plain(ticks[name]) for name in _TICKS),
-            _plain(ticks["side"]),
-            tuple(_plain(ticks[name]) for name in ("life", "session")),
-            tuple(_plain(ticks[name]) for name in ("scale", "volume_scale")),
-            _plain(bars["symbol"]),
-            _plain(bars["ts"]),
-            tuple(_plain(bars[name]) for name in _BARS),
-            _plain(bars["session"]),
+            symbol,
+            flag,
+            ts,
+            _plain(ticks.columns, _NUMBERS),
+            side,
+            _plain(ticks.columns, _MARKS),
+            _plain(ticks.columns, _SCALES),
+            bar_symbol,
+            bar_ts,
+            _plain(bars.columns, _PRICES),
+            bar_session,
             not self._settings.exclude_overnight,
-            _plain(block.at),
+            block.at,
             block.after,
             self._floats,
             self._counters,
@@ -243,9 +241,11 @@ class Features:
             self._ring_count,
             out,
         )
-        columns = {name: bars[name] for name in _HEAD}
-        columns.update(zip(FEATURES, out[:, : len(bars)], strict=True))
-        return block.plus(Rows("features", columns, bars.symbols))
+        if not n:
+            return block.plus(empty(self.name, 0, bars.symbols))
+        columns = head(bars)
+        columns.update(zip(FEATURES, out[:, :n], strict=True))
+        return block.plus(Rows(self.name, columns, bars.symbols))
 
     def snapshot(self) -> State:
         """The whole state as arrays by name; `plan` tells the periods it was made with."""

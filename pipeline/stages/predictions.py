@@ -1,22 +1,16 @@
 """Predictions: what each engine gives for a rise over the horizon, and their combination."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import predictions as kernels
-from pipeline.stages.base import Block, Stage, State, grown, head, moved
-from schemas.blocks import Array
+from pipeline.stages.base import Block, Stage, State, grow, head, moved, room
+from schemas.blocks import Array, Rows, empty
 
-_COLUMNS = {
-    "p_up": kernels.P_UP,
-    "p_momentum": kernels.P_MOMENTUM,
-    "p_base_rate": kernels.P_BASE_RATE,
-    "w_momentum": kernels.W_MOMENTUM,
-    "w_base_rate": kernels.W_BASE_RATE,
-    "sigma": kernels.SIGMA,
-}
+# The columns that the kernel fills, in the order of its outputs.
+_COLUMNS: Final = ("p_up", "p_momentum", "p_base_rate", "w_momentum", "w_base_rate", "sigma")
 
 
 class PredictionsSettings(BaseModel):
@@ -47,20 +41,20 @@ class Predictions(Stage):
     def step(self, block: Block) -> Block:
         """Add one row of probabilities per bar."""
         bars = block.rows["bars"]
-        features = block.rows["features"]
         arrays = self._arrays
-        for name, array in arrays.items():
-            arrays[name] = grown(array, len(bars.symbols), 0)
+        grow(arrays, len(bars.symbols))
         n = len(bars)
-        out = np.empty((n, kernels.OUTPUTS))
+        out = room(kernels.OUTPUTS, n)
+        columns = bars.columns
+        features = block.rows["features"].columns
         kernels.predictions(
             self._settings.horizon,
             self._settings.momentum_scale,
-            bars["symbol"],
-            bars["life"],
-            bars["scale"],
-            bars["stale"],
-            bars["close"],
+            columns["symbol"],
+            columns["life"],
+            columns["scale"],
+            columns["stale"],
+            columns["close"],
             features["bar_ret_20"],
             features["bar_ewma_vol"],
             arrays["life"],
@@ -71,12 +65,14 @@ class Predictions(Stage):
             arrays["labels"],
             out,
         )
-        rows = head(bars, self.name, n)
-        rows.columns["horizon"][:] = self._settings.horizon
-        for name, place in _COLUMNS.items():
-            rows.columns[name][:] = out[:, place]
-        rows.columns["close"][:] = bars["close"]
-        return block.plus(rows)
+        if not n:
+            return block.plus(empty(self.name, 0, bars.symbols))
+        rows = head(bars)
+        rows["horizon"] = np.empty(n, np.int32)
+        rows["horizon"].fill(self._settings.horizon)
+        rows.update(zip(_COLUMNS, out[:, :n], strict=True))
+        rows["close"] = columns["close"]
+        return block.plus(Rows(self.name, rows, bars.symbols))
 
     def snapshot(self) -> State:
         """Closes that wait for their label, and the counts, copied."""

@@ -6,8 +6,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import regimes as kernels
-from pipeline.stages.base import Block, Stage, State, grown, head, moved
-from schemas.blocks import Array
+from pipeline.stages.base import Block, Stage, State, grow, head, moved, room
+from schemas.blocks import Array, Rows, empty
 
 
 class RegimesSettings(BaseModel):
@@ -38,18 +38,19 @@ class Regimes(Stage):
         """Add one row of tags per bar."""
         bars = block.rows["bars"]
         arrays = self._arrays
-        for name, array in arrays.items():
-            arrays[name] = grown(array, len(bars.symbols), 0)
+        grow(arrays, len(bars.symbols))
         n = len(bars)
-        labels = np.empty((n, 2), np.int32)
-        floats = np.full((n, 3), np.nan)
+        labels = room(kernels.LABELS, n, np.int32)
+        floats = room(kernels.FLOATS, n)
+        floats.fill(np.nan)
+        columns = bars.columns
         kernels.regimes(
             self._settings.trend_window,
             self._settings.trend_above,
-            bars["symbol"],
-            bars["life"],
-            bars["scale"],
-            bars["close"],
+            columns["symbol"],
+            columns["life"],
+            columns["scale"],
+            columns["close"],
             block.rows["features"]["bar_ewma_vol"],
             arrays["vol_sorted"],
             arrays["vol_ring"],
@@ -58,13 +59,12 @@ class Regimes(Stage):
             labels,
             floats,
         )
-        rows = head(bars, self.name, n)
-        rows.columns["vol"][:] = labels[:, kernels.VOL]
-        rows.columns["trend"][:] = labels[:, kernels.TREND]
-        rows.columns["efficiency_ratio"][:] = floats[:, kernels.EFFICIENCY]
-        rows.columns["vol_low"][:] = floats[:, kernels.LOW]
-        rows.columns["vol_high"][:] = floats[:, kernels.HIGH]
-        return block.plus(rows)
+        if not n:
+            return block.plus(empty(self.name, 0, bars.symbols))
+        rows = head(bars)
+        rows["vol"], rows["trend"] = labels[:, :n]
+        rows["efficiency_ratio"], rows["vol_low"], rows["vol_high"] = floats[:, :n]
+        return block.plus(Rows(self.name, rows, bars.symbols))
 
     def snapshot(self) -> State:
         """Windows, copied."""

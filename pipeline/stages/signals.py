@@ -6,8 +6,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import signals as kernels
-from pipeline.stages.base import Block, Stage, State, grown, head, moved
-from schemas.blocks import Array
+from pipeline.stages.base import Block, Stage, State, cut, grown, head, moved, room
+from schemas.blocks import Array, Rows, empty
 
 
 class SignalsSettings(BaseModel):
@@ -32,32 +32,35 @@ class Signals(Stage):
         """Add one row for each change of action."""
         predictions = block.rows["predictions"]
         n = len(predictions)
-        self._last_action = grown(self._last_action, len(predictions.symbols), -1)
-        self._life = grown(self._life, len(predictions.symbols), 0)
+        symbols = predictions.symbols
+        self._last_action = grown(self._last_action, len(symbols), -1)
+        self._life = grown(self._life, len(symbols), 0)
         action = np.empty(n, np.int32)
-        out = np.empty((n, 2))
+        out = room(kernels.OUTPUTS, n)
         changed = np.empty(n, np.int64)
+        columns = predictions.columns
         found = kernels.signals(
             self._settings.cost_bp,
-            predictions["symbol"],
+            columns["symbol"],
             block.rows["bars"]["life"],
-            predictions["p_up"],
-            predictions["sigma"],
+            columns["p_up"],
+            columns["sigma"],
             self._life,
             self._last_action,
             action,
             out,
             changed,
         )
-        kept = predictions.take(changed[:found])
-        rows = head(kept, self.name, found)
-        rows.columns["action"][:] = action[:found]
-        rows.columns["edge_bp"][:] = out[:found, kernels.EDGE]
-        rows.columns["confidence"][:] = out[:found, kernels.CONFIDENCE]
-        rows.columns["p_up"][:] = kept["p_up"]
-        rows.columns["price"][:] = kept["close"]
-        rows.columns["horizon"][:] = kept["horizon"]
-        return block.plus(rows)
+        if not found:
+            return block.plus(empty(self.name, 0, symbols))
+        at = changed[:found]
+        rows = {name: values[at] for name, values in head(predictions).items()}
+        rows["action"] = cut(action, found)
+        rows["edge_bp"], rows["confidence"] = cut(out, found)
+        rows["p_up"] = columns["p_up"][at]
+        rows["price"] = columns["close"][at]
+        rows["horizon"] = columns["horizon"][at]
+        return block.plus(Rows(self.name, rows, symbols))
 
     def snapshot(self) -> State:
         """The last action of each symbol, copied."""

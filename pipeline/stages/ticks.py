@@ -2,23 +2,30 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import sides
 from pipeline.kernels import ticks as kernels
-from pipeline.stages.base import Block, Stage, State, grown
+from pipeline.stages.base import Block, Stage, State, grown, room
 from schemas.arrivals import FACTORS, FLOATS, Arrivals, Gap, Reject
-from schemas.blocks import Array, Rows, empty
+from schemas.blocks import Array, Rows, names_of
 from schemas.ticks import COUNTED, DETAILS, REASONS, SYMBOL_PATTERN, Note
 
 _SECOND = 10**9
 _UNSEEN = -3
 _RENAMED = COUNTED.index(Note.RENAMED)
 
+_NUMBERS: Final = (*FLOATS, *FACTORS)
+_NAMES: Final = names_of("ticks")
+# Columns that the guard makes, in the order of its outputs; and those it takes as they came.
+_INTS: Final = ("flag", "session", "life", "stale", "gap")
+_FLOATS: Final = ("scale", "volume_scale")
+_TAKEN: Final = tuple(
+    name for name in _NAMES if name not in {"partition", "symbol", "ts", *_INTS, *_FLOATS}
+)
 _SYMBOL: Final = re.compile(SYMBOL_PATTERN, re.ASCII)
 
 
@@ -64,6 +71,7 @@ class Ticks(Stage):
         self._unread: Array = np.zeros(len(REASONS), np.int64)
         self._named: Sequence[str] | None = None
         self._rows_of: Array = np.empty(0, np.int32)
+        self._strange = False  # whether some of those names were never met
         gaps = (settings.session_gap, settings.instrument_gap, settings.stale_floor)
         self._ints = np.array(
             [
@@ -86,6 +94,16 @@ class Ticks(Stage):
         """Absolute counts of shape (symbols, COUNTED)."""
         return self._arrays["counts"][: len(self._symbols)].copy()
 
+    def touched(self) -> Array:
+        """State rows of the symbols of the last run, ascending: no other counts have changed."""
+        rows = self._rows_of[self._rows_of >= 0]
+        rows.sort()
+        return rows
+
+    def counts_of(self, rows: Array) -> Array:
+        """Absolute counts of shape (rows, COUNTED)."""
+        return self._arrays["counts"][rows]
+
     def unread(self) -> Array:
         """Absolute counts by reason, shape (reasons,), of what decoding turned away."""
         return self._unread.copy()
@@ -95,13 +113,13 @@ class Ticks(Stage):
         came = block.arrivals
         for reject in block.rejects:
             self._unread[REASONS.index(reject.reason)] += 1
-        state_of = self._admit(came)
-        n = len(came)
-        symbol = state_of[came["symbol"]] if n else np.empty(0, np.int32)
-        ts = came["ts"] if self._settings.time == "event" else came["known_at"]
+        columns = came.columns
+        symbol = self._admit(came)[columns["symbol"]]
+        n = len(symbol)
+        ts = columns["ts" if self._settings.time == "event" else "known_at"]
         verdict = np.empty(n, np.int32)
-        ints = np.empty((n, kernels.INT_OUT), np.int32)
-        floats = np.empty((n, kernels.FLOAT_OUT))
+        ints = room(kernels.INT_OUT, n, np.int32)
+        floats = room(kernels.FLOAT_OUT, n)
         missing_from = np.empty(n if self._settings.consecutive_ids else 0, np.int64)
         arrays = self._arrays
         kernels.judge(
@@ -109,12 +127,12 @@ class Ticks(Stage):
             self._floats,
             symbol,
             arrays["negative"],
-            came["fault"],
+            columns["fault"],
             ts,
-            came["known_at"],
-            came["received"],
-            came["id"],
-            tuple(came[name] for name in (*FLOATS, *FACTORS)),
+            columns["known_at"],
+            columns["received"],
+            columns["id"],
+            tuple([columns[name] for name in _NUMBERS]),
             arrays["floats"],
             arrays["ints"],
             arrays["side_floats"],
@@ -126,17 +144,30 @@ class Ticks(Stage):
             floats,
             missing_from,
         )
-        # What bears no symbol of ours is counted under none.
-        self._unread += np.bincount(verdict[symbol < 0], minlength=len(REASONS))
         accepted = verdict == kernels.ACCEPTED
-        everything = bool(accepted.all())
-        rejects = () if everything else self._rejects(came, verdict)
-        kept = slice(None) if everything else accepted
-        rows = self._rows(came, ts[kept], symbol[kept], kept, ints[kept], floats[kept])
-        gaps = _gaps(rows, missing_from[kept]) if self._settings.consecutive_ids else ()
-        return replace(
-            block.plus(rows), rejects=(*block.rejects, *rejects), gaps=(*block.gaps, *gaps)
-        )
+        own: dict[str, Array] = {"symbol": symbol, "ts": ts}
+        own.update(zip(_INTS, ints[:, :n], strict=True))
+        own.update(zip(_FLOATS, floats[:, :n], strict=True))
+        rejects = block.rejects
+        if np.count_nonzero(accepted) < n:
+            # What bears no symbol of ours is counted under none.
+            self._unread += np.bincount(verdict[symbol < 0], minlength=len(REASONS))
+            rejects = (*rejects, *self._rejects(came, verdict))
+            kept = np.flatnonzero(accepted)
+            columns = {name: columns[name][kept] for name in _TAKEN}
+            own = {name: values[kept] for name, values in own.items()}
+            missing_from = missing_from[kept] if self._settings.consecutive_ids else missing_from
+        own["partition"] = np.empty(len(own["ts"]), np.int32)
+        own["partition"].fill(came.partition)
+        found = {name: own[name] if name in own else columns[name] for name in _NAMES}
+        rows = Rows(self.name, found, self._symbols)
+        gaps = block.gaps
+        if self._settings.consecutive_ids:
+            gaps = (*gaps, *_gaps(rows, missing_from))
+        return Block(
+            came, {**block.rows, self.name: rows}, rejects, block.at, block.after,
+            block.end_offset, gaps,
+        )  # fmt: skip
 
     def codes_for_rename(self, old: str, new: str) -> tuple[int, int] | None:
         """State rows to move from and to; None when there is nothing to move."""
@@ -158,13 +189,18 @@ class Ticks(Stage):
         """State rows by code of the block: -1 for a bad symbol, -2 for one too many."""
         if came.symbols is not self._named:  # slices of one run share their names
             self._named = came.symbols
-            self._rows_of = np.full(len(came.symbols), _UNSEEN, np.int32)
+            rows = [self._codes.get(name, _UNSEEN) for name in came.symbols]
+            self._rows_of = np.array(rows, np.int32)
+            self._strange = _UNSEEN in rows
+        if not self._strange:
+            return self._rows_of
         unseen = self._rows_of[came["symbol"]] == _UNSEEN
         if unseen.any():
             found, first = np.unique(came["symbol"][unseen], return_index=True)
             # In the order of first appearance: rows must not depend on the split into blocks.
             for code in found[np.argsort(first)].tolist():
                 self._rows_of[code] = self._row_of(came.symbols[code])
+            self._strange = bool((self._rows_of == _UNSEEN).any())
         return self._rows_of
 
     def _row_of(self, symbol: str) -> int:
@@ -219,20 +255,6 @@ class Ticks(Stage):
                 )
             )
         return found
-
-    def _rows(
-        self, came: Arrivals, ts: Array, symbol: Array, kept: Any, ints: Array, floats: Array
-    ) -> Rows:
-        columns = {"symbol": symbol, "ts": ts}
-        for name in ("offset", "index", "known_at", "side", "id", *FLOATS):
-            columns[name] = came[name][kept]
-        columns["partition"] = np.full(len(ts), came.partition, np.int32)
-        for place, name in enumerate(("flag", "session", "life", "stale", "gap")):
-            columns[name] = np.ascontiguousarray(ints[:, place])
-        for place, name in enumerate(("scale", "volume_scale")):
-            columns[name] = np.ascontiguousarray(floats[:, place])
-        order = empty(self.name).columns
-        return Rows(self.name, {name: columns[name] for name in order}, self._symbols)
 
     def snapshot(self) -> State:
         """Symbols and arrays, copied."""
