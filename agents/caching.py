@@ -1,6 +1,7 @@
 """Keeping the cache at the latest stored rows without ever waiting for it in the stream."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -8,13 +9,18 @@ import structlog
 
 from agents.ports import Latest, Store
 from agents.retries import FAILURES, now
-from pipeline.cache.latest import Entry, entries
-from schemas.blocks import STAGES
+from pipeline.cache.latest import Entry, entries, newest
+from pipeline.store.live import PartitionBatch
+from schemas.blocks import STAGES, Rows
 
 LOG: Final = structlog.get_logger()
 _REST: Final = 1.0  # seconds that a failing cache is left alone
 _LOOK: Final = 2.0  # seconds between looks whether it came back empty
 _ASKED: Final = 500  # symbols of one query
+_HELD: Final = 50_000  # rows that wait as they are; more are made one document a key
+_PACE: Final = (
+    0.005  # seconds between writes: of a symbol's rows only the last one is made a document
+)
 
 
 class CacheKeeper:
@@ -28,15 +34,29 @@ class CacheKeeper:
         self._cache = cache
         self._store = store
         self._name = name
+        self._fresh: dict[tuple[int, str], list[Rows]] = defaultdict(list)
+        self._held = 0
         self._unsent: dict[str, Entry] = {}
         self._rebuild: dict[str, None] = {}  # symbols, in order
         self._dirty = asyncio.Event()
 
-    def remember(self, found: Iterable[Entry]) -> None:
-        """Rows that were committed, oldest first."""
-        for entry in found:
-            self._unsent[entry[0]] = entry
+    def remember(self, batches: Iterable[PartitionBatch]) -> None:
+        """What was committed, oldest first."""
+        for batch in batches:
+            for stage, rows in batch.rows.items():
+                if len(rows):
+                    self._fresh[batch.partition, stage].append(rows)
+                    self._held += len(rows)
+        if self._held > _HELD:
+            self._conflate()
         self._dirty.set()
+
+    def _conflate(self) -> None:
+        """The last rows that wait as documents, one a key."""
+        fresh, self._fresh, self._held = self._fresh, defaultdict(list), 0
+        for (_, stage), parts in fresh.items():
+            for entry in entries(stage, newest(*parts)):
+                self._unsent[entry[0]] = entry
 
     def refresh(self, symbols: Iterable[str]) -> None:
         """Have the latest rows of these symbols written from the store: who knows what is there."""
@@ -62,6 +82,7 @@ class CacheKeeper:
                 look_at = now()  # it may have been restarted
                 await asyncio.sleep(_REST)
             else:
+                await asyncio.sleep(_PACE)
                 await self._wait(look_at - now())
 
     async def flush(self) -> None:
@@ -79,11 +100,12 @@ class CacheKeeper:
 
     async def _flush(self) -> None:
         self._dirty.clear()
-        while self._unsent or self._rebuild:
+        while self._fresh or self._unsent or self._rebuild:
             await self._put()
             await self._restore_some()
 
     async def _put(self) -> None:
+        self._conflate()
         sent = dict(self._unsent)
         if not sent:
             return

@@ -20,14 +20,13 @@ from agents.marks import Marks
 from agents.ports import Arrived, Latest, Own, Owned, Publish, Source, Stepped, Store
 from agents.retries import insist
 from agents.saving import Saver
-from pipeline.cache.latest import entries, newest
 from pipeline.settings import WorkerSettings
 from pipeline.store.live import PartitionBatch
-from schemas.blocks import Rows
 
 LOG: Final = structlog.get_logger()
 _IN_HAND: Final = 3  # batches between the source and the acknowledgement: what bounds the memory
 _WORTH: Final = 2000  # rows that are worth a second transaction at the same time
+_HEAVY: Final = 64 * 1024  # bytes of messages whose step would hold up the event loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,8 @@ class Host:
         self._doubted: set[int] = set()
         self._marks = Marks()
         self._keeper = CacheKeeper(cache, store, f"{settings.group}:{settings.instance}")
-        self._saver = Saver(store, settings.snapshot_seconds, self._marks)
+        self._stepping = asyncio.Lock()
+        self._saver = Saver(store, settings.snapshot_seconds, self._marks, self._stepping)
         self._room = asyncio.Semaphore(_IN_HAND)
         self._stepped: asyncio.Queue[_Job] = asyncio.Queue()
         self._published: asyncio.Queue[_Job] = asyncio.Queue()
@@ -125,11 +125,18 @@ class Host:
         stepped = []
         for partition, messages in sorted(by_partition.items()):
             owned = self._owned[partition]
-            made = owned.step(await self._in_order(owned, messages))
+            made = await self._made(owned, await self._in_order(owned, messages))
             if made is not None:
                 stepped.append(made)
             await asyncio.sleep(0)  # let the other jobs move
         return _Job(len(arrived), stepped)
+
+    async def _made(self, owned: Owned, messages: Sequence[Arrived]) -> Stepped | None:
+        """The step itself; a long one beside the event loop, which feeds the sinks meanwhile."""
+        if sum(len(one.message.value or b"") for one in messages) < _HEAVY:
+            return owned.step(messages)
+        async with self._stepping:
+            return await asyncio.to_thread(owned.step, messages)
 
     async def _publish_jobs(self) -> None:
         while True:
@@ -152,13 +159,8 @@ class Host:
             await asyncio.gather(*shares)
             await self._marks.move((batch.partition, batch.mark) for batch in batches)
             await self._source.ack(sum(job.count for job in jobs))
-            parts: dict[tuple[int, str], list[Rows]] = defaultdict(list)
-            for batch in batches:
-                self.ticks += len(batch.rows["ticks"])
-                for stage, rows in batch.rows.items():
-                    parts[batch.partition, stage].append(rows)
-            for (_, stage), of_partition in parts.items():
-                self._keeper.remember(entries(stage, newest(*of_partition)))
+            self.ticks += sum(len(batch.rows["ticks"]) for batch in batches)
+            self._keeper.remember(batches)
             for _ in jobs:
                 self._published.task_done()
                 self._room.release()

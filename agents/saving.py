@@ -19,8 +19,9 @@ _LOOK: Final = 0.25
 class Saver:
     """Saves each partition that moved, as often as costs little of the worker's time."""
 
-    def __init__(self, store: Store, seconds: float, marks: Marks) -> None:
+    def __init__(self, store: Store, seconds: float, marks: Marks, stepping: asyncio.Lock) -> None:
         self._store = store
+        self._stepping = stepping  # held while a state is moved in a thread
         self._seconds = seconds
         self._marks = marks
 
@@ -38,10 +39,11 @@ class Saver:
 
     async def save(self, owned: Owned) -> None:
         """Copy the state as it is now, wait until its mark is committed, store the copy."""
-        offset = owned.next_offset - 1
-        if offset <= owned.snapshot_offset:
-            return
-        pack = owned.copied()
+        async with self._stepping:
+            offset = owned.next_offset - 1
+            if offset <= owned.snapshot_offset:
+                return
+            pack = owned.copied()
         await self._marks.reached(owned.partition, offset)
         loop = asyncio.get_running_loop()
         data = await loop.run_in_executor(None, lambda: compress(pack()))

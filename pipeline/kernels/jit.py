@@ -28,8 +28,11 @@ vars(numba.config)["CACHE_DIR"] = _cache_directory()
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a scalar loop; never fastmath, never parallel: the order of sums is the contract."""
-    compiled = numba.njit(cache=True, fastmath=False, error_model="numpy")(function)
+    """Compile a scalar loop; never fastmath, never parallel: the order of sums is the contract.
+
+    It runs without the GIL: whoever gives it arrays keeps other threads away from them.
+    """
+    compiled = numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")(function)
     return cast("Callable[P, R]", compiled)
 
 

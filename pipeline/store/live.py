@@ -23,6 +23,7 @@ from schemas.blocks import Rows
 
 LOG: Final = structlog.get_logger()
 _GRACE: Final = 1.0  # seconds that an older owner may take to finish its transaction
+_MANY: Final = 5000  # rows whose packing would hold up the event loop
 _REJECTED: Final = (
     "partition", "offset", "index", "symbol", "reason", "detail", "value", "written_on"
 )  # fmt: skip
@@ -115,11 +116,12 @@ class LiveStore:
             FencedError: a partition has a newer owner.
         """
         day = today()
+        packed = await _packed(batches, day)  # now: a session in a transaction is not to wait
         async with self._pool.acquire() as connection:
             await self._ensure_days(connection, day)
             async with connection.transaction():
                 fresh = await self._locked(connection, batches)
-                await self._copy(connection, fresh, day)
+                await self._copy(connection, [packed[id(batch)] for batch in fresh], day)
                 await self._rejected(connection, fresh, day)
                 await self._facts(connection, fresh)
                 marks = {batch.partition: batch.mark for batch in fresh}
@@ -159,13 +161,12 @@ class LiveStore:
         return [batch for batch in batches if batch.mark > stored[batch.partition]["mark"]]
 
     async def _copy(
-        self, connection: Connection, batches: Sequence[PartitionBatch], day: date
+        self, connection: Connection, packed: Sequence[Mapping[str, bytes]], day: date
     ) -> None:
         bodies: dict[str, list[bytes]] = defaultdict(list)
-        for batch in batches:
-            for stage, rows in batch.rows.items():
-                if len(rows):
-                    bodies[stage].append(copy_bytes(rows, day))
+        for one in packed:
+            for stage, body in one.items():
+                bodies[stage].append(body)
         for stage, parts in bodies.items():
             await connection.copy_to_table(
                 leaf(stage, day),
@@ -211,6 +212,19 @@ class LiveStore:
             facts = [(*place, count) for place, count in sorted(counts.items())]
             columns = [list(column) for column in zip(*facts, strict=True)]
             await connection.execute(statement("set_quality"), *columns)
+
+
+def _pack(batches: Sequence[PartitionBatch], day: date) -> dict[int, dict[str, bytes]]:
+    """What is to be copied, by stage, of each batch by its id()."""
+    return {
+        id(batch): {stage: copy_bytes(rows, day) for stage, rows in batch.rows.items() if len(rows)}
+        for batch in batches
+    }
+
+
+async def _packed(batches: Sequence[PartitionBatch], day: date) -> dict[int, dict[str, bytes]]:
+    rows = sum(len(rows) for batch in batches for rows in batch.rows.values())
+    return _pack(batches, day) if rows < _MANY else await asyncio.to_thread(_pack, batches, day)
 
 
 def _storable(text: str) -> str:

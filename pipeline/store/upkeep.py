@@ -154,9 +154,15 @@ async def _index(connection: Connection, leaves: Sequence[_Leaf]) -> list[str]:
         await connection.execute(f"SET statement_timeout = {int(_BUILD * 1000)}")
         await connection.execute("SET max_parallel_maintenance_workers = 0")
     for one in leaves:
-        index = f"{one.name}_symbol_ts"
+        index, by_offset = f"{one.name}_symbol_ts", f"{one.name}_at_offset"
         if one.indexed is not None:
             await connection.execute(f"DROP INDEX CONCURRENTLY {index}", timeout=_BUILD + 5)
+        await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {by_offset}")
+        await connection.execute(
+            f'CREATE INDEX CONCURRENTLY {by_offset} ON {one.name} USING brin ("offset")'
+            " WITH (pages_per_range = 32)",
+            timeout=_BUILD + 5,
+        )
         # First, as the valid index is the sign that the day is done.
         await connection.execute(f"ANALYZE {one.name}", timeout=_BUILD + 5)
         await connection.execute(
