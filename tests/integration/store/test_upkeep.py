@@ -175,7 +175,7 @@ async def test_a_cancelled_round_is_finished_by_the_next(pool: Pool) -> None:
         keeping.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(keeping, 10)
-    assert not (await indexes(pool))[leaf("bars", ago(1))]
+    assert not (await indexes(pool)).get(leaf("bars", ago(1)))
     done = await keep(pool, FOR_EVER, TODAY)
     assert done.ours
     assert leaf("bars", ago(1)) in done.indexed
