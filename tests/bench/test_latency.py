@@ -2,7 +2,8 @@
 
 A bar a tick, 100 symbols; 1,000 messages a second, each a JSON array of ten ticks of ten symbols.
 The worker subscribes to `prices` only, so the idle topic is made of idle partitions: half of those
-of `prices`. Publisher and readers are one process of their own.
+of `prices`, or all but one, which then has all symbols. Publisher and readers are one process of
+their own.
 """
 
 import json
@@ -85,7 +86,7 @@ def _rows(case: str, found: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def test_latency(repository: Path, tmp_path: Path) -> None:
     """Prints p50 and p99 of three cases and four ways; every tick must reach its topic."""
-    every, half = "0,1,2,3", "0,1"
+    every, half, one = "0,1,2,3", "0,1", "0"
     seconds, silence = knob("LATENCY_SECONDS"), knob("SILENCE")
     cases = {
         "steady": ("--partitions", every, "--seconds", seconds),
@@ -94,6 +95,11 @@ def test_latency(repository: Path, tmp_path: Path) -> None:
             *("--silence", silence),
         ),
         "half of the partitions idle": ("--partitions", half, "--seconds", seconds),
+        "all of them but one idle": ("--partitions", one, "--seconds", seconds),
+        f"one busy, first {_AFTER_SILENCE:g} s after {silence:g} s of silence": (
+            *("--partitions", one, "--seconds", _AFTER_SILENCE),
+            *("--silence", silence),
+        ),
     }
     with machine(tmp_path, PARTITIONS) as ground, crew(ground, "latency", "ticks:1") as started:
         _settle(repository, ground, started)
