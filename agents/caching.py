@@ -9,7 +9,8 @@ import structlog
 
 from agents.ports import Latest, Store
 from agents.retries import FAILURES, now
-from pipeline.cache.latest import Entry, entries, newest
+from pipeline.bus.encoding import row_bytes
+from pipeline.cache.latest import Entry, entries, last_rows, row_entries
 from pipeline.store.live import PartitionBatch
 from schemas.blocks import STAGES, Rows
 
@@ -54,9 +55,10 @@ class CacheKeeper:
     def _conflate(self) -> None:
         """The last rows that wait as documents, one a key."""
         fresh, self._fresh, self._held = self._fresh, defaultdict(list), 0
-        for (_, stage), parts in fresh.items():
-            for entry in entries(stage, newest(*parts)):
-                self._unsent[entry[0]] = entry
+        for parts in fresh.values():
+            for rows in last_rows(*parts):
+                for entry in row_entries(rows, row_bytes):
+                    self._unsent[entry[0]] = entry
 
     def refresh(self, symbols: Iterable[str]) -> None:
         """Have the latest rows of these symbols written from the store: who knows what is there."""

@@ -1,6 +1,6 @@
 """Latest row per symbol and stage: written only if newer by identity, fanned out by pub/sub."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 from uuid import uuid4
@@ -49,18 +49,23 @@ def encode(document: Mapping[str, Any]) -> bytes:
     return identity + orjson.dumps(document)[1:]
 
 
-def newest(*parts: Rows) -> list[dict[str, Any]]:
-    """The document of the last row of each symbol, of rows of a stage in order of identity."""
+def last_rows(*parts: Rows) -> list[Rows]:
+    """The last row of each symbol, of rows of a stage in order of identity."""
     seen: set[str] = set()
-    documents: list[dict[str, Any]] = []
+    found: list[Rows] = []
     for rows in reversed(parts):
         last = np.full(len(rows.symbols), -1)
         last[rows["symbol"]] = np.arange(len(rows))  # of equal codes the last one stays
         codes = [c for c in np.flatnonzero(last >= 0).tolist() if rows.symbols[c] not in seen]
         if codes:
-            documents += row_documents(rows.take(last[codes]) if len(codes) < len(rows) else rows)
+            found.append(rows.take(last[codes]) if len(codes) < len(rows) else rows)
             seen.update(rows.symbols[code] for code in codes)
-    return documents
+    return found
+
+
+def newest(*parts: Rows) -> list[dict[str, Any]]:
+    """The document of the last row of each symbol, of rows of a stage in order of identity."""
+    return [document for rows in last_rows(*parts) for document in row_documents(rows)]
 
 
 def entries(stage: str, documents: Iterable[Mapping[str, Any]]) -> list[Entry]:
@@ -75,6 +80,26 @@ def entries(stage: str, documents: Iterable[Mapping[str, Any]]) -> list[Entry]:
                 own = {**document, "engine": engine, "p_up": document[f"p_{engine}"]}
                 key = key_of(stage, symbol, engine)
                 found.append((key, encode(own), f"{channel}:{engine}"))
+    return found
+
+
+def row_entries(rows: Rows, texts_of: Callable[[Rows], Sequence[bytes]]) -> list[Entry]:
+    """What `entries` makes of the documents of rows, by a writer of their JSON texts."""
+    channel = channel_of(rows.stage)
+    names = [rows.symbols[code] for code in rows["symbol"].tolist()]
+    places = (rows[name].tolist() for name in ("partition", "offset", "index"))
+    identities = [_IDENTITY % place for place in zip(*places, strict=True)]
+    found = [
+        (key_of(rows.stage, name), identity + text[1:], channel)
+        for name, identity, text in zip(names, identities, texts_of(rows), strict=True)
+    ]
+    for engine in ENGINES if rows.stage == "predictions" else ():
+        own = Rows(rows.stage, {**rows.columns, "p_up": rows[f"p_{engine}"]}, rows.symbols)
+        end = b',"engine":"%b"}' % engine.encode()
+        found += [
+            (key_of(rows.stage, name, engine), identity + text[1:-1] + end, f"{channel}:{engine}")
+            for name, identity, text in zip(names, identities, texts_of(own), strict=True)
+        ]
     return found
 
 

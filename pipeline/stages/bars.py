@@ -67,7 +67,7 @@ def _places(block: Block, ints: Array, closed: int) -> list[Array]:
     left = len(at) - closed
     if left:
         # Rows made by the end of a file stand one past its last tick, one place for each symbol.
-        ends = (
+        ends: tuple[Array, ...] = (
             np.full(left, block.end_offset, np.int64),
             np.arange(left, dtype=np.int32),
             ints[kernels.OUT_TRIGGER_TS, closed:],

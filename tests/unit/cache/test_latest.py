@@ -1,6 +1,7 @@
 """Keys, documents and their order, without a server."""
 
 import json
+from collections import defaultdict
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.bus.encoding import row_bytes
 from pipeline.cache.latest import (
     ENGINES,
     IDENTITY_WIDTH,
@@ -18,11 +20,13 @@ from pipeline.cache.latest import (
     key_of,
     newest,
     open_cache,
+    row_entries,
 )
 from pipeline.errors import UnavailableError
 from pipeline.settings import CacheSettings
 from schemas.blocks import STAGES, empty, names_of
 from schemas.codec import row_documents
+from tests.fixtures.rows import rows_of
 
 IDENTITIES = st.tuples(st.integers(0, 1023), st.integers(0, 2**63 - 1), st.integers(0, 2**31 - 1))
 
@@ -85,6 +89,24 @@ def test_every_engine_has_a_key_with_its_own_probability() -> None:
         "prediction:A:momentum": 0.25,
         "prediction:A:base_rate": 0.75,
     }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_entries_of_rows_are_those_of_their_documents(stage: str) -> None:
+    """The worker's short way writes what the plain way writes; numbers may be spelt otherwise."""
+    rows = rows_of(stage, range(7))
+    plain = entries(stage, row_documents(rows))
+    short = row_entries(rows, row_bytes)
+    assert sorted((key, channel) for key, _, channel in short) == sorted(
+        (key, channel) for key, _, channel in plain
+    )
+    values = defaultdict(list)
+    for key, value, _ in short:
+        values[key].append(value)
+    for key, value, _ in plain:
+        mine = values[key].pop(0)
+        assert mine[:IDENTITY_WIDTH] == value[:IDENTITY_WIDTH]
+        assert list(json.loads(mine).items()) == list(json.loads(value).items())
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.lists(st.integers(0, 30)))
