@@ -16,10 +16,12 @@ def _cache_directory() -> str:
     """A directory for compiled code of these very sources.
 
     Beside the sources would fail in a read-only install; and numba looks only at the file of the
-    outermost function, so that a change in a piece that it calls would go unseen.
+    outermost function, so that a change in a piece that it calls would go unseen. Its cache knows
+    a file by its path: another install of the same sources has a directory of its own.
     """
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    text = b"".join(source.read_bytes() for source in sources)
+    home = Path(__file__).parent
+    sources = sorted(home.glob("*.py"))
+    text = str(home).encode() + b"".join(source.read_bytes() for source in sources)
     return str(user_cache_path("tickstream") / "numba" / sha256(text).hexdigest()[:16])
 
 
