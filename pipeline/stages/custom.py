@@ -22,6 +22,7 @@ from pipeline.kernels.jit import uncached
 from pipeline.stages.base import Block, Stage, State, grown, moved
 from schemas.blocks import COLUMNS, Array, Column, Rows, extend
 
+USER_MODULE: Final = "tickstream_user_features"
 _TARGET: Final = "_feature"
 _LONGEST: Final = 10_000
 _BUILTIN: Final = frozenset(
@@ -117,7 +118,7 @@ def _declared(settings: CustomSettings) -> tuple[Feature, ...]:
     """Run the files and try what they declare; once, for every partition has a chain."""
     found: list[Feature] = []
     for file in settings.features:
-        namespace: dict[str, Any] = {"__name__": "tickstream_user_features"}
+        namespace: dict[str, Any] = {"__name__": USER_MODULE}
         try:
             exec(compile(file.source, file.path, "exec"), namespace)  # noqa: S102 -- the user's own code, named by the user
         except MisuseError as error:
@@ -172,6 +173,11 @@ class Custom(Stage):
             shape = (0, one.periods, len(one.inputs))
             self._arrays[f"{one.column.name} ring"] = np.empty(shape)
             self._arrays[f"{one.column.name} count"] = np.empty(0, np.int64)
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The features, in the order of their columns."""
+        return self._features
 
     def step(self, block: Block) -> Block:
         """Call each feature for each bar."""
