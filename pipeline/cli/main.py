@@ -7,6 +7,7 @@ import click
 
 from pipeline.cli.administration import doctor, migrate, schema, topics
 from pipeline.cli.demo import demo
+from pipeline.cli.leakcheck import leakcheck
 from pipeline.cli.process import api, worker
 from pipeline.cli.publish import publish
 from pipeline.cli.replay import parity, replay
@@ -52,7 +53,7 @@ def cli() -> None:
 
 
 for command in (
-    demo, up, publish, worker, api, replay, parity, topics, migrate, doctor, schema,
+    demo, up, publish, worker, api, replay, parity, leakcheck, topics, migrate, doctor, schema,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -109,7 +109,7 @@ class March:
             rows = block.rows[stage]
             self.found.add(_late(rows, part.key(start), part.key(end)))
             self.found.add(differences(whole[stage], rows, "prefix"))
-        self._given = [(rows, _copied(rows)) for rows in block.rows.values()]
+        self._given = [(rows, _copied(rows)) for rows in block.rows.values() if len(rows)]
 
     def _shocked(self, part: "_Part", start: int, cut: int) -> None:
         """From `start` on, with the ticks from `cut` on changed: what stands before must stay."""
