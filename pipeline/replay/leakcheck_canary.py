@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.replay.leakcheck_cuts import fresh
 from pipeline.replay.leakcheck_plan import Make, Plan, Source
 from pipeline.replay.leakcheck_rows import Leak, keys, stages_of
+from pipeline.replay.leakcheck_stamps import OWN_TIME, STAMPED
 from schemas.arrivals import Arrivals
 from schemas.blocks import COLUMNS, Array, Rows
 
@@ -29,7 +30,10 @@ _SHAPE: Final = ("open", "high", "low")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How many bets a column won on the next move of its symbol: to the next tick or bar.
+    """How many bets a column won on the next move of its symbol.
+
+    `horizon` is tick (to the next tick), bar (to the tick that triggers the next bar) or close
+    (from close to close).
 
     `drawn` is true where the signs were drawn by lot, false on the input as it is.
     """
@@ -139,9 +143,9 @@ def _scored(make: Make, parts: Sequence[Arrivals], *, drawn: bool) -> Iterator[S
     for stage, found in rows.items():
         order = np.argsort(found["symbol"], kind="stable")
         mine = found.take(order)
-        for horizon, labels in moves.labels(mine):
+        for horizon, labels in moves.labels(mine, drawn=drawn):
             for column in COLUMNS[stage]:
-                if column.name in _HEAD or column.kind == "symbol":
+                if column.name in _HEAD or (horizon == "close" and column.name in OWN_TIME):
                     continue
                 bets = _bets(mine[column.name], mine["symbol"]) * labels
                 n, won = np.count_nonzero(bets), np.count_nonzero(bets > 0)
@@ -170,13 +174,15 @@ class _Moves:
         places = self._places(ticks)
         order = np.argsort(places)
         self._ticks, self._prices = places[order], ticks["price"][order]
-        self._bars = np.unique(self._places(rows["bars"]))
-        self._closes = np.append(self._prices, np.nan)[self._last(self._ticks, self._bars)]
+        self._bars, at = np.unique(self._places(rows["bars"]), return_index=True)
+        self._closes = rows["bars"]["close"][at]
+        self._triggers = np.append(self._prices, np.nan)[self._last(self._ticks, self._bars)]
 
-    def labels(self, rows: Rows) -> Iterator[tuple[str, Array]]:
+    def labels(self, rows: Rows, *, drawn: bool) -> Iterator[tuple[str, Array]]:
         """For rows sorted by symbol the sign of each move, 0 where there is none.
 
-        No move is told twice: its bets must be independent.
+        No move is told twice: its bets must be independent. From close to close a part of the move
+        may be known when a bar is triggered: not fair, where signs are drawn.
         """
         places = self._places(rows)
         first = np.diff(places, prepend=-1) != 0
@@ -184,7 +190,9 @@ class _Moves:
         yield "tick", first * self._signs(self._ticks, self._prices, at)
         at = self._last(self._bars, places)
         exact = np.append(self._bars, -1)[at] == places
-        yield "bar", first * exact * self._signs(self._bars, self._closes, at)
+        yield "bar", first * exact * self._signs(self._bars, self._triggers, at)
+        if not drawn and rows.stage in STAMPED:
+            yield "close", first * exact * self._signs(self._bars, self._closes, at)
 
     def _places(self, rows: Rows) -> Array:
         """Symbol and identity as one int64 that grows with time within a symbol."""

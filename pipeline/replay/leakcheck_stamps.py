@@ -13,7 +13,7 @@ from schemas.blocks import COLUMNS, Array, Rows
 # Stages of one row a decision, stamped with the bar's end. A fill has a time of its own.
 STAMPED: Final = ("bars", "features", "regimes", "predictions", "signals")
 # Columns that say at which later time they stand: `exec_ts`, `trigger_ts`, `known_at`.
-_OWN_TIME: Final = frozenset(
+OWN_TIME: Final = frozenset(
     {"exec_price", "exec_bid", "exec_ask", "exec_ts", "trigger_ts", "known_at"}
 )
 
@@ -88,7 +88,7 @@ def untimely(
             continue
         ours, theirs = ours.take(past), theirs.take(past)
         for column in COLUMNS[stage]:
-            if column.name in _OWN_TIME:
+            if column.name in OWN_TIME:
                 continue
             wrong = differing(ours, theirs, column)
             if wrong.size:
