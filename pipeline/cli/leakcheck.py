@@ -14,6 +14,8 @@ from pipeline.replay.leakcheck import STANDARD, LeakReport, check_file
 from pipeline.replay.warm import warm
 from pipeline.sources.localtime import Fold
 
+_NAMED = 6  # columns
+
 
 @click.command()
 @click.argument("source", metavar="INPUT")
@@ -77,8 +79,8 @@ def _tell(found: LeakReport, report: Path | None) -> None:
     slow = found.slow()
     if slow:
         longest = max(one.bars for one in found.startups)
-        names = ", ".join(slow[:6]) + (f" and {len(slow) - 6} more" if len(slow) > 6 else "")
-        click.echo(f"not settled {longest} bars after a start: {names}", err=True)
+        more = f" and {len(slow) - _NAMED} more" if len(slow) > _NAMED else ""
+        click.echo(f"not settled {longest} bars after a start: {', '.join(slow[:_NAMED])}{more}", err=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,7 +1,7 @@
 """Leak check: no row of any stage may know more than had arrived by then (QUANT.md 4.4).
 
-Two chains go over the input side by side (`leakcheck_march`). Fresh processes go on from snapshots, run
-again from the start, and look at warm-up and chance (`leakcheck_jobs`).
+Two chains go over the input side by side (`leakcheck_march`). Fresh processes go on from snapshots,
+run again from the start, and look at warm-up and chance (`leakcheck_jobs`).
 """
 
 import multiprocessing
@@ -176,5 +176,3 @@ def _tasks(make: Make, source: Source, plan: Plan, march: March) -> list[Task]:
         tasks.append(begun)
     shares = [stretches[place::_TASKS] for place in range(_TASKS)]
     return tasks + [Task(make, source, plan, stretches=share) for share in shares if share]
-
-

@@ -1,7 +1,7 @@
 """What code under check fetches from outside its input: files, sockets, other processes.
 
-A table that is read once and then asked for what comes next gives the same answers whatever the input
-is cut to: no comparison of runs can see it. Python tells an audit hook of every file that it opens.
+A table that is read once and then asked for what comes next gives the same answers wherever the
+input is cut: no comparison of runs can see it. Python tells an audit hook of every file it opens.
 """
 
 import sys

@@ -1,10 +1,10 @@
 """The canary: where the sign of each return is drawn by lot, no column may foretell the next one.
 
 Every return of the input keeps its size and gets a sign by a fair coin. A shuffle would keep the
-sum of returns, so that the past told of the rest; a coin tells nothing. What a column has done since
-the row before (up or down) is bet on the next move. If the column knows only the past, each bet is won
-with probability one half whatever was before, so that wins less losses over the root of the number of
-bets exceeds z with probability below 2 exp(-z^2 / 2), by Hoeffding, for any column at all.
+sum of returns, so that the past told of the rest; a coin tells nothing. What a column has done
+since the row before (up or down) is bet on the next move. If it knows only the past, each bet is
+won with probability one half whatever was before, so that wins less losses over the root of the
+number of bets exceeds z with probability below 2 exp(-z^2 / 2) (Hoeffding), for any column at all.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,7 +62,7 @@ class Score:
 
 
 def scores(make: Make, source: Source, plan: Plan) -> tuple[Score, ...]:
-    """All columns of all stages over the first ticks of the input, as it is and with drawn signs."""
+    """All columns over the first ticks of the input, as it is and with drawn signs."""
     parts = _first(source, plan)
     drawn = _Coins(np.random.default_rng(plan.seed))
     plain = [fresh(came, 0, len(came)) for came in parts]
@@ -125,9 +125,7 @@ class _Coins:
         for name in ("bid", "ask"):
             ticks[name][at] *= scale
         with np.errstate(all="ignore"):
-            shape = {
-                name: np.exp(new + coins * (np.log(ticks[name][at]) - old)) for name in _SHAPE
-            }
+            shape = {name: np.exp(new + coins * (np.log(ticks[name][at]) - old)) for name in _SHAPE}
         ticks["open"][at] = shape["open"]
         ticks["high"][at] = np.maximum(shape["high"], shape["low"])
         ticks["low"][at] = np.minimum(shape["high"], shape["low"])
@@ -200,7 +198,7 @@ class _Moves:
         return rows["symbol"].astype(np.int64) * (len(self._all) + 1) + at
 
     def _last(self, known: Array, places: Array) -> Array:
-        """Where in `known` the symbol's last place at or before each of `places` is; -1: nowhere."""
+        """Where in `known` the symbol's last place at or before each place is; -1: nowhere."""
         at = np.searchsorted(known, places, "right") - 1
         span = len(self._all) + 1
         same = np.append(known, -1)[at] // span == places // span

@@ -18,7 +18,9 @@ _LATER: Final = 3 * 3600 * 10**9
 NUDGED: Final = "nudged"
 
 
-def cuts_of(n: int, wanted: int, decisions: Array, events: Array, rng: np.random.Generator) -> Array:
+def cuts_of(
+    n: int, wanted: int, decisions: Array, events: Array, rng: np.random.Generator
+) -> Array:
     """Places to cut n ticks, int64, ascending, the last one n: each is the end of a prefix.
 
     Half lie anywhere, half at or just behind a decision (a place in `decisions`), where a look at
@@ -85,7 +87,7 @@ def _later(ticks: Arrivals, at: int, _: np.random.Generator) -> None:
 
 
 def _broken(ticks: Arrivals, at: int, rng: np.random.Generator) -> None:
-    ticks["price"][at:] = np.where(rng.random(len(ticks) - at) < 0.5, np.nan, 1e-3)
+    ticks["price"][at:] = rng.choice(np.array([np.nan, 1e-3]), len(ticks) - at)
 
 
 # A nudge every other time: it alone also tells whether a row bears the time of what it knows.

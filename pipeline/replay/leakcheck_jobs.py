@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -53,9 +54,7 @@ def work(task: Task) -> Result:
     if task.rerun is not None:
         rows = _from_the_start(chain, task.source, task.rerun, rng)
         found.add(_compared(task.rerun.rows, rows, "rerun"))
-    begun = startups(
-        task.make, task.source, task.plan.warm_up, task.warm_up, task.ticks_per_bar
-    )
+    begun = startups(task.make, task.source, task.plan.warm_up, task.warm_up, task.ticks_per_bar)
     seen = scores(task.make, task.source, task.plan) if task.canary else ()
     found.add(telling(seen))
     found.add(audit.leaks(chain))
@@ -74,7 +73,7 @@ def _gone_on(make: Make, stretch: Stretch, rng: np.random.Generator) -> dict[str
     n = len(stretch.came)
     edges = np.unique([0, n, *rng.integers(0, n + 1, 3).tolist()]).tolist()
     return _joined(
-        [chain.step(fresh(stretch.came, a, b)).rows for a, b in zip(edges, edges[1:], strict=False)]
+        [chain.step(fresh(stretch.came, a, b)).rows for a, b in pairwise(edges)]
     )
 
 
@@ -101,8 +100,6 @@ def _joined(parts: Sequence[Mapping[str, Rows]]) -> dict[str, Rows]:
     found = {}
     for stage in stages_of(parts[-1]):
         each = [part[stage] for part in parts]
-        columns = {
-            name: np.concatenate([rows[name] for rows in each]) for name in each[-1].columns
-        }
+        columns = {name: np.concatenate([rows[name] for rows in each]) for name in each[-1].columns}
         found[stage] = Rows(stage, columns, each[-1].symbols)
     return found

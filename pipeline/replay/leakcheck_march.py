@@ -1,7 +1,7 @@
 """Two chains over one input: one sees blocks far ahead, one never more than up to the next cut.
 
-All that the second has been given when it makes a row is a prefix, so that one run over the input is
-the prefix test of every cut point, and of every row. At each cut a third chain goes on from
+All that the second has been given when it makes a row is a prefix, so that one run over the input
+is the prefix test of every cut point, and of every row. At each cut a third chain goes on from
 a snapshot of the second with later ticks changed.
 """
 
@@ -205,5 +205,3 @@ def _rewritten(given: list[tuple[Rows, Rows]]) -> Iterator[Leak]:
     """Rows that a stage changed after it had given them out."""
     for now, then in given:
         yield from differences(then, now, "rewritten")
-
-

@@ -142,9 +142,7 @@ def differences(whole: Rows, cut: Rows, kind: Kind, skip: Sequence[str] = ()) ->
         if wrong.size:
             at = int(wrong[0])
             values = spoken(whole, column, at), spoken(cut, column, at)
-            yield replace(
-                place_of(whole, at, kind, column.name), whole=values[0], cut=values[1]
-            )
+            yield replace(place_of(whole, at, kind, column.name), whole=values[0], cut=values[1])
 
 
 def _extra(whole: Rows, cut: Rows, at: int, kind: Kind) -> Leak:
@@ -161,9 +159,7 @@ def place_of(rows: Rows, at: int, kind: Kind, column: str, detail: str = "") -> 
         int(rows[name][at]) for name in ("partition", "offset", "index", "symbol", "ts")
     )
     symbol = rows.symbols[code] if 0 <= code < len(rows.symbols) else ""
-    return Leak(
-        kind, rows.stage, column, partition, offset, index, symbol, ts, detail=detail
-    )
+    return Leak(kind, rows.stage, column, partition, offset, index, symbol, ts, detail=detail)
 
 
 def spoken(rows: Rows, column: Column, at: int) -> Any:

@@ -75,9 +75,7 @@ def _before_the_bar(rows: Rows, bars: Rows) -> Iterator[Leak]:
         yield place_of(rows, int(early[0]), "stamp", "ts")
 
 
-def untimely(
-    whole: Mapping[str, Rows], shocked: Mapping[str, Rows], before: int
-) -> Iterator[Leak]:
+def untimely(whole: Mapping[str, Rows], shocked: Mapping[str, Rows], before: int) -> Iterator[Leak]:
     """Rows stamped before a time that differ though only ticks from then on were changed."""
     for stage in STAMPED:
         if stage not in whole:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,6 @@ import pytest
 from pipeline.replay.leakcheck import check, fresh_processes
 from pipeline.replay.leakcheck_plan import Plan
 from pipeline.stages.chain import Chain
-from schemas import blocks
 from tests.fixtures.leaks import SETTINGS, sample
 
 QUICK: Final = Plan(cuts=30, stretches=1, stretch=600, reruns=0, warm_up=(), canary=0)
@@ -166,21 +166,13 @@ def pool() -> Iterator[Executor]:
         yield processes
 
 
-@pytest.fixture(autouse=True)
-def _columns_as_before() -> Iterator[None]:
-    """A user's columns live as long as the process; other tests know none of them."""
-    before = blocks._COLUMNS["features"]
-    yield
-    blocks._COLUMNS["features"] = before
-
-
 def closes() -> dict[float, float]:
     """The next close by the close, over the whole sample."""
     bars = Chain(SETTINGS).step(next(sample(10_000))).rows["bars"]
     found: dict[float, float] = {}
     for code in range(len(bars.symbols)):
         own = bars["close"][bars["symbol"] == code].tolist()
-        found |= dict(zip(own, own[1:], strict=False))
+        found |= dict(pairwise(own))
     return found
 
 
