@@ -80,7 +80,9 @@ def _tell(found: LeakReport, report: Path | None) -> None:
     if slow:
         longest = max(one.bars for one in found.startups)
         more = f" and {len(slow) - _NAMED} more" if len(slow) > _NAMED else ""
-        click.echo(f"not settled {longest} bars after a start: {', '.join(slow[:_NAMED])}{more}", err=True)
+        click.echo(
+            f"not settled {longest} bars after a start: {', '.join(slow[:_NAMED])}{more}", err=True
+        )
 
 
 def _write(path: Path, text: str) -> None:

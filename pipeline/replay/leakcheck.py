@@ -4,10 +4,8 @@ Two chains go over the input side by side (`leakcheck_march`). Fresh processes g
 run again from the start, and look at warm-up and chance (`leakcheck_jobs`).
 """
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +14,10 @@ from typing import Any, Final
 from pipeline.clock import monotonic
 from pipeline.errors import MisuseError
 from pipeline.replay.leakcheck_canary import Score
-from pipeline.replay.leakcheck_jobs import Result, Task, work
+from pipeline.replay.leakcheck_jobs import Task
 from pipeline.replay.leakcheck_march import March
 from pipeline.replay.leakcheck_plan import Make, Plan, Source
+from pipeline.replay.leakcheck_processes import apart
 from pipeline.replay.leakcheck_rows import Leak
 from pipeline.replay.leakcheck_warmup import Startup
 from pipeline.sources.files import AS_IT_IS, Reading, read_arrivals
@@ -82,15 +81,6 @@ class LeakReport:
         ]
 
 
-@contextmanager
-def fresh_processes(count: int = _PROCESSES) -> Iterator[Executor]:
-    """Processes of which each does one task and has run nothing before it."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "pipeline.replay.leakcheck_ready"])
-    with ProcessPoolExecutor(count, mp_context=context, max_tasks_per_child=1) as pool:
-        yield pool
-
-
 def check_file(
     path: Path,
     settings: ChainSettings,
@@ -104,8 +94,7 @@ def check_file(
         MisuseError: the file cannot be read or holds no tick.
     """
     source = partial(_read, path, reading)
-    with fresh_processes() as pool:
-        return check(partial(Chain, settings), source, pool, plan, progress)
+    return check(partial(Chain, settings), source, plan, progress)
 
 
 def _read(path: Path, reading: Reading, block: int) -> Iterator[Any]:
@@ -115,13 +104,12 @@ def _read(path: Path, reading: Reading, block: int) -> Iterator[Any]:
 def check(
     make: Make,
     source: Source,
-    pool: Executor,
     plan: Plan = STANDARD,
     progress: Callable[[int], None] = lambda _: None,
 ) -> LeakReport:
     """Check the chains that `make` makes over the ticks that `source` reads.
 
-    Both are called again in the processes of `pool`. `progress` is told the ticks done.
+    Both are called again in fresh processes. `progress` is told the ticks done.
 
     Raises:
         MisuseError: there is no tick.
@@ -130,35 +118,33 @@ def check(
     total = sum(len(came) for came in source(plan.block))
     if total == 0:
         raise MisuseError("there is no tick to check")
-    tasks: list[Future[Result]] = []
-    if plan.canary:
-        tasks.append(pool.submit(work, Task(make, source, plan, canary=True)))
     march = March(make, plan, total)
-    end = 0
-    for came in source(plan.block):
-        march.step(came)
-        end = int(came["offset"][-1]) + 1
-        progress(march.counts.ticks)
-    march.finish(end)
-    work_left = _tasks(make, source, plan, march)
-    tasks += [pool.submit(work, task) for task in work_left]
-    found, startups, scores = march.found, list[Startup](), list[Score]()
-    for task in tasks:
-        result = task.result()
-        found.add(result.leaks)
-        startups += result.startups
-        scores += result.scores
+    with ThreadPoolExecutor(_PROCESSES) as pool:  # each thread waits for a process
+        doing = []
+        if plan.canary:
+            doing.append(pool.submit(apart, Task(make, source, plan, canary=True)))
+        end = 0
+        for came in source(plan.block):
+            march.step(came)
+            end = int(came["offset"][-1]) + 1
+            progress(march.counts.ticks)
+        march.finish(end)
+        tasks = _tasks(make, source, plan, march)
+        doing += [pool.submit(apart, task) for task in tasks]
+        results = [future.result() for future in doing]
+    for result in results:
+        march.found.add(result.leaks)
     return LeakReport(
         ticks=march.counts.ticks,
         cuts=march.counts.cuts,
         shocks=march.counts.shocks,
-        restarts=sum(len(task.stretches) for task in work_left),
-        reruns=sum(task.rerun is not None for task in work_left),
+        restarts=sum(len(task.stretches) for task in tasks),
+        reruns=sum(task.rerun is not None for task in tasks),
         rows=march.counts.rows,
         columns={stage: len(COLUMNS[stage]) for stage in march.counts.rows},
-        leaks=found.leaks(),
-        startups=startups,
-        scores=scores,
+        leaks=march.found.leaks(),
+        startups=[one for result in results for one in result.startups],
+        scores=[one for result in results for one in result.scores],
         seconds=monotonic() - begin,
     )
 

@@ -72,9 +72,7 @@ def _gone_on(make: Make, stretch: Stretch, rng: np.random.Generator) -> dict[str
     chain.restore(stretch.state)
     n = len(stretch.came)
     edges = np.unique([0, n, *rng.integers(0, n + 1, 3).tolist()]).tolist()
-    return _joined(
-        [chain.step(fresh(stretch.came, a, b)).rows for a, b in pairwise(edges)]
-    )
+    return _joined([chain.step(fresh(stretch.came, a, b)).rows for a, b in pairwise(edges)])
 
 
 def _from_the_start(

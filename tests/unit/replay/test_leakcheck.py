@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from click.testing import CliRunner
 
 from pipeline.cli.main import cli
 from pipeline.errors import MisuseError
-from pipeline.replay.leakcheck import check, fresh_processes
+from pipeline.replay.leakcheck import check
 from pipeline.replay.leakcheck_canary import Score, scores, telling
 from pipeline.replay.leakcheck_cuts import SHOCKS, cuts_of, fresh, newcomers
 from pipeline.replay.leakcheck_plan import Plan
@@ -40,13 +39,6 @@ SAMPLES = {
 }
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Executor]:
-    """Two processes."""
-    with fresh_processes() as processes:
-        yield processes
-
-
 def honest() -> Chain:
     """The chain as it is."""
     return Chain(SETTINGS)
@@ -67,21 +59,21 @@ def head(path: Path, ticks: int, block: int) -> Iterator[Arrivals]:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_no_false_alarm_on_real_data(name: str, samples: Path, pool: Executor) -> None:
+def test_no_false_alarm_on_real_data(name: str, samples: Path) -> None:
     """All built-in columns of all stages, on five samples and all kinds of clocks, are clean."""
     clock, ticks = SAMPLES[name]
     settings = load_settings((f"bars.clock={clock}", "regimes.vol_window=30")).chain
     source = partial(head, samples / f"{name}.csv.gz", ticks)
-    report = check(partial(Chain, settings), source, pool, PLAN)
+    report = check(partial(Chain, settings), source, PLAN)
     assert not report.leaks, report.line()
     assert report.ticks == ticks
     assert report.columns == {stage: len(COLUMNS[stage]) for stage in STAGES}
 
 
-def test_a_thousand_cut_points_or_more(pool: Executor) -> None:
+def test_a_thousand_cut_points_or_more() -> None:
     """The standard plan cuts at a thousand random places where there are as many ticks."""
     plan = Plan(stretches=0, reruns=0, warm_up=(), canary=0)
-    report = check(honest, sample, pool, plan)
+    report = check(honest, sample, plan)
     assert report.cuts >= 1000
     assert report.shocks == report.cuts
     assert not report.leaks, report.line()
@@ -169,7 +161,9 @@ def test_symbols_are_compared_as_words() -> None:
 def test_leaks_come_in_the_order_of_causes() -> None:
     """One for each column, its first row, earlier stages and columns first."""
     found = Found()
-    found.add([Leak("shock", "signals", "p_up", offset=3), Leak("shock", "bars", "close", offset=9)])
+    found.add(
+        [Leak("shock", "signals", "p_up", offset=3), Leak("shock", "bars", "close", offset=9)]
+    )
     found.add([Leak("prefix", "bars", "close", offset=7), Leak("prefix", "bars", "ts", offset=8)])
     found.add([Leak("prefix", "bars", "close", offset=5), Leak("stamp", "bars", WHOLE_ROW)])
     places = [(leak.column, leak.kind, leak.offset) for leak in found.leaks()]
@@ -223,10 +217,10 @@ def test_what_bounces_is_no_foresight() -> None:
     assert [leak.column for leak in telling([sure, calm])] == ["ret_1"]
 
 
-def test_warm_up_tells_what_remembers(pool: Executor) -> None:
+def test_warm_up_tells_what_remembers() -> None:
     """Five lengths; windows settle, the highest price so far does not."""
     plan = Plan(cuts=20, stretches=4, stretch=200, reruns=0, warm_up=PLAN.warm_up, canary=0)
-    report = check(honest, sample, pool, plan)
+    report = check(honest, sample, plan)
     assert {one.bars for one in report.startups} == set(PLAN.warm_up)
     slow = report.slow()
     assert "features.drawdown" in slow
@@ -236,9 +230,9 @@ def test_warm_up_tells_what_remembers(pool: Executor) -> None:
     assert early["roc_10"].differing > 0
 
 
-def test_the_report_is_json(pool: Executor) -> None:
+def test_the_report_is_json() -> None:
     """Without infinities, and with the text of each leak."""
-    report = check(honest, sample, pool, PLAN)
+    report = check(honest, sample, PLAN)
     facts = json.loads(json.dumps(report.facts(), allow_nan=False))
     assert facts["leaks"] == []
     assert facts["rows"]["ticks"] == report.rows["ticks"] > 0
@@ -247,16 +241,16 @@ def test_the_report_is_json(pool: Executor) -> None:
     assert report.line().startswith("no leak: ")
 
 
-def test_without_a_tick_there_is_nothing_to_prove(pool: Executor) -> None:
+def test_without_a_tick_there_is_nothing_to_prove() -> None:
     """An empty input is misuse."""
     with pytest.raises(MisuseError, match="no tick"):
-        check(honest, nothing, pool, PLAN)
+        check(honest, nothing, PLAN)
 
 
-def test_a_short_input_is_checked(pool: Executor) -> None:
+def test_a_short_input_is_checked() -> None:
     """One tick, two ticks, a few."""
     for ticks in (1, 2, 9):
-        report = check(honest, partial(_few, ticks), pool, PLAN)
+        report = check(honest, partial(_few, ticks), PLAN)
         assert not report.leaks, report.line()
         assert report.ticks == ticks
 

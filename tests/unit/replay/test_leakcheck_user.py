@@ -1,8 +1,6 @@
 """Leaks in a user's own features, which get copies of the past and still find a way."""
 
 import json
-from collections.abc import Iterator
-from concurrent.futures import Executor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from pipeline.replay.leakcheck import check, fresh_processes
+from pipeline.replay.leakcheck import check
 from pipeline.replay.leakcheck_plan import Plan
 from pipeline.stages.chain import Chain
 from tests.fixtures.leaks import SETTINGS, sample
@@ -159,13 +157,6 @@ def leaky(close):
 }
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Executor]:
-    """Two processes."""
-    with fresh_processes() as processes:
-        yield processes
-
-
 def closes() -> dict[float, float]:
     """The next close by the close, over the whole sample."""
     bars = Chain(SETTINGS).step(next(sample(10_000))).rows["bars"]
@@ -183,7 +174,7 @@ def chain_of(path: str, source: str) -> Chain:
 
 
 @pytest.mark.parametrize("name", LEAKS)
-def test_a_leak_in_a_feature_is_found(name: str, pool: Executor, tmp_path: Path) -> None:
+def test_a_leak_in_a_feature_is_found(name: str, tmp_path: Path) -> None:
     """The report names the user's column, and not the honest ones of the same file."""
     data = tmp_path / "future.json"
     known = closes()
@@ -195,12 +186,12 @@ def test_a_leak_in_a_feature_is_found(name: str, pool: Executor, tmp_path: Path)
     )
     make = partial(chain_of, "mine.py", HEAD + HONEST + body + declared)
     plan = FULL if name == "table in the source" else QUICK
-    report = check(make, sample, pool, plan)
+    report = check(make, sample, plan)
     assert [(leak.stage, leak.column) for leak in report.leaks] == [("features", "leaky")]
 
 
-def test_honest_features_are_clean(pool: Executor) -> None:
+def test_honest_features_are_clean() -> None:
     """A pure memory, a constant table and compiled code are no leaks."""
     make = partial(chain_of, "mine.py", HEAD + HONEST + COMPILED)
-    report = check(make, sample, pool, FULL)
+    report = check(make, sample, FULL)
     assert not report.leaks, report.line()
