@@ -24,7 +24,7 @@ from pipeline.sources.files import read_arrivals
 from pipeline.stages.chain import Chain
 from schemas.arrivals import Arrivals
 from schemas.blocks import COLUMNS, STAGES, Rows
-from tests.fixtures.leaks import SETTINGS, sample
+from tests.fixtures.leaks import LEAKS, SETTINGS, sample
 from tests.fixtures.rows import rows_of
 from tests.fixtures.ticks import arrivals_of, walk
 
@@ -198,7 +198,13 @@ def test_times_of_honest_rows_are_right(clock: str, mode: str) -> None:
 
 
 def test_coins_are_fair_to_the_past_and_tell_of_the_future() -> None:
-    """No built-in column wins; one that knows the next price does, with drawn signs too."""
+    """No built-in column wins; an engine that is given tomorrow's sign does."""
+    for name, column in (("tomorrow's sign", "p_momentum"), ("next return", "momentum_20")):
+        (leak,) = (leak for leak in LEAKS if leak.name == name)
+        caught = [
+            one.column for one in telling(scores(leak.make, sample, PLAN)) if one.kind == "canary"
+        ]
+        assert column in caught
     seen = scores(honest, sample, PLAN)
     assert not list(telling(seen))
     assert {score.stage for score in seen} == set(STAGES)
