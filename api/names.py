@@ -14,6 +14,8 @@ TYPES: Final = {
     "regimes": "Regime",
     "predictions": "Prediction",
     "signals": "Signal",
+    "fills": "Fill",
+    "equity": "Equity",
 }
 # The latest row as a field of Symbol, and the history as a field of Query.
 LATEST: Final = {
@@ -23,6 +25,8 @@ LATEST: Final = {
     "regimes": "regime",
     "predictions": "prediction",
     "signals": "signal",
+    "fills": "fill",
+    "equity": "equity",
 }
 HISTORY: Final = {stage: "prices" if stage == "ticks" else stage for stage in STAGES}
 ENUMS: Final = {
@@ -31,9 +35,13 @@ ENUMS: Final = {
     ("regimes", "vol"): "VolTag",
     ("regimes", "trend"): "TrendTag",
     ("signals", "action"): "Action",
+    ("fills", "side"): "Side",
+    ("fills", "reason"): "FillReason",
 }
 # Labels and integers that a row may lack; in columns they are -1 then.
-ALWAYS: Final = {("ticks", "flag"), ("signals", "action")}
+ALWAYS: Final = {
+    ("ticks", "flag"), ("signals", "action"), ("fills", "side"), ("fills", "reason"),
+}  # fmt: skip
 MAY_LACK: Final = {("ticks", "id"), ("bars", "exec_ts")}
 _WIDE: Final = {"offset", "id"}
 

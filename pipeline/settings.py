@@ -15,7 +15,9 @@ from pipeline.stages.bars import BarsSettings
 from pipeline.stages.chain import ChainSettings
 from pipeline.stages.custom import CustomSettings, UserFile
 from pipeline.stages.custom import load as load_user_features
+from pipeline.stages.equity import EquitySettings
 from pipeline.stages.features import FeaturesSettings
+from pipeline.stages.fills import FillsSettings
 from pipeline.stages.predictions import PredictionsSettings
 from pipeline.stages.regimes import RegimesSettings
 from pipeline.stages.signals import SignalsSettings
@@ -121,6 +123,8 @@ class Settings(BaseSettings):
     regimes: RegimesSettings = RegimesSettings()
     predictions: PredictionsSettings = PredictionsSettings()
     signals: SignalsSettings = SignalsSettings()
+    fills: FillsSettings = FillsSettings()
+    equity: EquitySettings = EquitySettings()
 
     topics: TopicSettings = TopicSettings()
     worker: WorkerSettings = WorkerSettings()
@@ -150,6 +154,8 @@ class Settings(BaseSettings):
             regimes=self.regimes,
             predictions=self.predictions,
             signals=self.signals,
+            fills=self.fills,
+            equity=self.equity,
         )
 
 

@@ -47,6 +47,7 @@ VOL_TAGS: Final = ("low", "mid", "high")
 TREND_TAGS: Final = ("range", "trend")
 ACTIONS: Final = ("hold", "buy", "sell")
 FLAGS: Final = ("accepted", "quarantined")
+FILL_REASONS: Final = ("signal", "loss_limit", "instrument_ended")
 
 
 def _floats(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
@@ -199,6 +200,35 @@ _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
             ("price", "price", "close at the decision"),
         ),
         Column("horizon", "int32", "bars", "bars ahead that the signal speaks of"),
+    ),
+    "fills": (
+        *_HEAD,
+        Column("decided_ts", "int64", "ns", "event time of the tick at which it was decided"),
+        Column("side", "label", "-", "what was done", SIDES),
+        Column("reason", "label", "-", "why it was done", FILL_REASONS),
+        *_floats(
+            ("quantity", "quantity", "traded quantity"),
+            ("price", "price", "what was paid or got for each, spread and slippage in it"),
+            ("reference", "price", "execution reference that it was filled at"),
+            ("fee", "money", "fee, paid from the cash"),
+            ("slippage", "money", "what the price was worse than the reference, in all"),
+            ("pnl", "money", "profit of what it closed, fees of entry and exit in it; else null"),
+            ("position", "quantity", "position behind it, less than zero when short"),
+            ("cash", "money", "cash behind it"),
+        ),
+    ),
+    "equity": (
+        *_HEAD,
+        *_floats(
+            ("position", "quantity", "position, less than zero when short"),
+            ("mark", "price", "last close at or before ts"),
+            ("cash", "money", "cash"),
+            ("equity", "money", "cash + position x mark"),
+            ("pnl", "money", "profit of all that was closed so far"),
+            ("fees", "money", "fees so far"),
+            ("traded", "money", "value of all trades so far"),
+        ),
+        Column("refused", "int64", "prices", "references so far that could not be traded at"),
     ),
 }
 # Read it like a constant; only `extend` below, at the start of a process, adds to it.

@@ -22,6 +22,8 @@ KEYS: Final[Mapping[str, str]] = {
     "regimes": "regime",
     "predictions": "prediction",
     "signals": "signal",
+    "fills": "fill",
+    "equity": "equity",
 }
 ENGINES: Final = ("momentum", "base_rate")
 Entry = tuple[str, bytes, str]  # key, document, channel

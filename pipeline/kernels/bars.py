@@ -54,8 +54,9 @@ def _emit(
     marks[OUT_GAP, row] = min(k[GAP], _INT32_MAX)
     k[N] = 0
     k[GAP] = 0
-    k[TRIGGER_TS] = trigger
-    k[PENDING] = 1
+    if k[PENDING] == 0:  # else an earlier decision still waits: it is served first
+        k[TRIGGER_TS] = trigger
+        k[PENDING] = 1
     f[EXEC_PRICE] = np.nan
     f[EXEC_BID] = np.nan
     f[EXEC_ASK] = np.nan
@@ -91,15 +92,16 @@ def _turn(f: Array, k: Array, life: int, scale: float, volume_scale: float) -> N
         k[N] = 0
         k[GAP] = 0
         k[PENDING] = 0
-    elif k[N] > 0 and (scale != f[SCALE] or volume_scale != f[VOLUME_SCALE]):
+    elif scale != f[SCALE] or volume_scale != f[VOLUME_SCALE]:
         prices = scale / f[SCALE]
         sizes = volume_scale / f[VOLUME_SCALE]
-        f[OPEN] *= prices
-        f[HIGH] *= prices
-        f[LOW] *= prices
-        f[CLOSE] *= prices
-        f[VOLUME] *= sizes
-        f[NOTIONAL] *= prices * sizes
+        if k[N] > 0:
+            f[OPEN] *= prices
+            f[HIGH] *= prices
+            f[LOW] *= prices
+            f[CLOSE] *= prices
+            f[VOLUME] *= sizes
+            f[NOTIONAL] *= prices * sizes
         f[EXEC_PRICE] *= prices
         f[EXEC_BID] *= prices
         f[EXEC_ASK] *= prices
@@ -130,7 +132,9 @@ def bars(
     ns; TICKS closes with each `width`-th tick; ROW takes each tick as a bar. `marks` are
     symbol, flag, session, life, stale, gap; `numbers` are price, size, bid, ask, open, high, low,
     scale, volume_scale. The execution reference is the first tick after the previous
-    trigger, by arrival, at or after its time plus `latency` ns; with ROW, the open of this row.
+    trigger, by arrival, at or after its time plus `latency` ns; where that comes only after later
+    triggers, it is of the earliest decision that waits, in the row that follows it. Of a stale tick
+    it has its time and no prices. With ROW it is the open of this row.
     """
     symbol, flag, session, life, stale, gap = marks
     price, size, bid, ask, open_, high, low, scale, volume_scale = numbers
@@ -156,9 +160,10 @@ def bars(
             _emit(f, k, floats, ints, out, rows, i, s, ts[i], ts[i], 0)
             rows += 1
             continue
-        if k[PENDING] == 1 and ts[i] >= k[TRIGGER_TS] + latency:
+        # Another instrument's price is no reference of a decision on this one.
+        if k[PENDING] == 1 and life[i] == k[LIFE] and ts[i] >= k[TRIGGER_TS] + latency:
             # In the units of the bar that this reference is for.
-            units = f[SCALE] / scale[i]
+            units = f[SCALE] / scale[i] if stale[i] == 0 else np.nan
             f[EXEC_PRICE] = price[i] * units
             f[EXEC_BID] = bid[i] * units
             f[EXEC_ASK] = ask[i] * units

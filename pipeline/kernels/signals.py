@@ -52,3 +52,35 @@ def signals(
             changed[found] = i
             found += 1
     return found
+
+
+@loop
+def followed(
+    symbol: Array,
+    life: Array,
+    column: Array,
+    life_state: Array,
+    last_action: Array,
+    action: Array,
+    changed: Array,
+) -> int:
+    """The same for a column that says itself what to do: its sign, or nothing where it is null."""
+    found = 0
+    for i in range(symbol.shape[0]):
+        s = symbol[i]
+        if life[i] != life_state[s]:
+            life_state[s] = life[i]
+            last_action[s] = -1
+        if np.isnan(column[i]):
+            continue
+        what = HOLD
+        if column[i] > 0.0:
+            what = BUY
+        elif column[i] < 0.0:
+            what = SELL
+        if last_action[s] != what:
+            last_action[s] = what
+            action[found] = what
+            changed[found] = i
+            found += 1
+    return found

@@ -14,7 +14,9 @@ from pipeline.bus.encoding import block_bytes, row_bytes
 from pipeline.stages.bars import Bars
 from pipeline.stages.base import Block
 from pipeline.stages.chain import ChainSettings
+from pipeline.stages.equity import Equity
 from pipeline.stages.features import Features
+from pipeline.stages.fills import Fills
 from pipeline.stages.predictions import Predictions
 from pipeline.stages.regimes import Regimes
 from pipeline.stages.signals import Signals
@@ -49,6 +51,8 @@ def warm() -> None:
         Regimes(settings.regimes),
         Predictions(settings.predictions),
         Signals(settings.signals),
+        Fills(settings.fills),
+        Equity(settings.equity),
     )
     scan((), {})
     block = _nothing()

@@ -22,7 +22,8 @@ class Block:
     position in the rows of `ticks`) triggered it; rows made by the end of a file have `at` = number
     of ticks. `after` is true where the trigger itself belongs to the bar (clocks `ticks`, `row`).
     `end_offset` is not negative in the last block of a file: one past the offset of its last tick.
-    `gaps` are the runs of missing ids, in the order of arrival.
+    `gaps` are the runs of missing ids, in the order of arrival. `books` (bars, 2, BOOK) are what
+    `kernels.fills` says of each bar before and after its fill, `filled_at` the time of it or -1.
     """
 
     arrivals: Arrivals
@@ -32,6 +33,8 @@ class Block:
     after: bool = False
     end_offset: int = -1
     gaps: Sequence[Gap] = ()
+    books: Array = field(default_factory=lambda: np.empty((0, 0, 0)))
+    filled_at: Array = field(default_factory=lambda: np.empty(0, np.int64))
 
     def plus(self, rows: Rows) -> "Block":
         """The block with one more stage's rows."""
@@ -110,7 +113,10 @@ def joined(blocks: Sequence[Block], arrivals: Arrivals) -> Block:
     at = np.concatenate([block.at + start for block, start in zip(blocks, starts, strict=False)])
     rejects = [reject for block in blocks for reject in block.rejects]
     gaps = [gap for block in blocks for gap in block.gaps]
-    return replace(blocks[-1], arrivals=arrivals, rows=rows, rejects=rejects, gaps=gaps, at=at)
+    books = np.concatenate([block.books for block in blocks])
+    filled_at = np.concatenate([block.filled_at for block in blocks])
+    whole = replace(blocks[-1], arrivals=arrivals, rows=rows, rejects=rejects, gaps=gaps, at=at)
+    return replace(whole, books=books, filled_at=filled_at)
 
 
 def room(columns: int, n: int, dtype: Any = np.float64) -> Array:

@@ -9,11 +9,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import StateError
-from pipeline.kernels.bars import TICKS, TIME
+from pipeline.kernels.bars import ROW, TICKS, TIME
 from pipeline.stages.bars import Bars, BarsSettings, parse_clock
 from pipeline.stages.base import Block, Stage, State, joined
 from pipeline.stages.custom import Custom, CustomSettings
+from pipeline.stages.equity import Equity, EquitySettings
 from pipeline.stages.features import Features, FeaturesSettings
+from pipeline.stages.fills import Fills, FillsSettings
 from pipeline.stages.predictions import Predictions, PredictionsSettings
 from pipeline.stages.regimes import Regimes, RegimesSettings
 from pipeline.stages.signals import Signals, SignalsSettings
@@ -38,6 +40,8 @@ class ChainSettings(BaseModel):
     regimes: RegimesSettings = RegimesSettings()
     predictions: PredictionsSettings = PredictionsSettings()
     signals: SignalsSettings = SignalsSettings()
+    fills: FillsSettings = FillsSettings()
+    equity: EquitySettings = EquitySettings()
 
     def fingerprint(self) -> str:
         """A hash of the settings and of the columns that they fill."""
@@ -60,6 +64,8 @@ class Chain:
             Regimes(settings.regimes),
             Predictions(settings.predictions),
             Signals(settings.signals),
+            _fills(settings),
+            Equity(settings.equity),
         )
         self._fingerprint = settings.fingerprint()  # after a user's columns have joined
 
@@ -141,6 +147,12 @@ def _with_clock(settings: ChainSettings) -> FeaturesSettings:
     join = "span" if kind == TICKS else settings.features.reference_join
     width = width if kind == TIME else 0
     return settings.features.model_copy(update={"bar_ns": width, "reference_join": join})
+
+
+def _fills(settings: ChainSettings) -> Fills:
+    """The stage of the fills, told what is said of the bars: the latency and the clock."""
+    kind, _ = parse_clock(settings.bars.clock)
+    return Fills(settings.fills, settings.bars.execution_latency, rows=kind == ROW)
 
 
 def _snapshot(fingerprint: str, states: Mapping[str, State]) -> bytes:

@@ -5,9 +5,10 @@ from typing import ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.errors import MisuseError
 from pipeline.kernels import signals as kernels
 from pipeline.stages.base import Block, Stage, State, cut, grown, head, moved, room
-from schemas.blocks import Array, Rows, empty
+from schemas.blocks import Array, Rows, empty, names_of
 
 
 class SignalsSettings(BaseModel):
@@ -16,6 +17,11 @@ class SignalsSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cost_bp: float = Field(0.25, ge=0, description="cost of acting, in basis points of the price")
+    follow: str | None = Field(
+        None,
+        description="a column of features, a user's own too, that decides instead of p_up: "
+        "above 0 buy, below 0 sell, 0 hold, null says nothing",
+    )
 
 
 class Signals(Stage):
@@ -24,6 +30,8 @@ class Signals(Stage):
     name: ClassVar[str] = "signals"
 
     def __init__(self, settings: SignalsSettings) -> None:
+        if settings.follow is not None and settings.follow not in names_of("features"):
+            raise MisuseError(f"signals.follow: features has no column {settings.follow}")
         self._settings = settings
         self._last_action: Array = np.empty(0, np.int64)
         self._life: Array = np.empty(0, np.int64)
@@ -39,18 +47,18 @@ class Signals(Stage):
         out = room(kernels.OUTPUTS, n)
         changed = np.empty(n, np.int64)
         columns = predictions.columns
-        found = kernels.signals(
-            self._settings.cost_bp,
-            columns["symbol"],
-            block.rows["bars"]["life"],
-            columns["p_up"],
-            columns["sigma"],
-            self._life,
-            self._last_action,
-            action,
-            out,
-            changed,
-        )
+        life = block.rows["bars"]["life"]
+        state = (self._life, self._last_action)
+        follow = self._settings.follow
+        if follow is None:
+            cost, sigma = self._settings.cost_bp, columns["sigma"]
+            found = kernels.signals(
+                cost, columns["symbol"], life, columns["p_up"], sigma, *state, action, out, changed
+            )
+        else:
+            out.fill(np.nan)
+            said = block.rows["features"][follow]
+            found = kernels.followed(columns["symbol"], life, said, *state, action, changed)
         if not found:
             return block.plus(empty(self.name, 0, symbols))
         at = changed[:found]

@@ -21,7 +21,14 @@ from schemas.times import format_rfc3339
 from tests.acceptance import evidence
 from tests.acceptance.commands import Up, only_line, tickstream, up
 
-TICKS, BARS, SIGNALS = 120_000, 7_519, 351
+TICKS, BARS, SIGNALS, FILLS, EQUITY = 120_000, 7_519, 351, 43, 1_823
+ROWS = {
+    "ticks": TICKS,
+    **dict.fromkeys(("bars", "features", "regimes", "predictions"), BARS),
+    "signals": SIGNALS,
+    "fills": FILLS,
+    "equity": EQUITY,
+}
 KEYS = {
     "ticks": "price:ES",
     "bars": "bar:ES",
@@ -29,6 +36,8 @@ KEYS = {
     "regimes": "regime:ES",
     "predictions": "prediction:ES:combined",
     "signals": "signal:ES",
+    "fills": "fill:ES",
+    "equity": "equity:ES",
 }
 FIELDS = {
     "ticks": "price",
@@ -37,6 +46,8 @@ FIELDS = {
     "regimes": "regime",
     "predictions": "prediction",
     "signals": "signal",
+    "fills": "fill",
+    "equity": "equity",
 }
 
 pytestmark = pytest.mark.timeout(240)
@@ -81,10 +92,8 @@ def test_the_demo_stores_everything(played: Played) -> None:
     assert played.first.returncode == 0, played.first.stderr
     facts = played.facts
     assert facts["published"] == TICKS
-    assert facts["ticks"] == TICKS
     assert facts["rejected"] == 0
-    assert [facts[stage] for stage in STAGES[1:-1]] == [BARS] * 4
-    assert facts["signals"] == SIGNALS
+    assert {stage: facts[stage] for stage in STAGES} == ROWS
     assert facts["worker restarts"] == 0
     assert facts["topics"] == "the same rows"
     assert 0 < facts["first signal after s"] < 60
@@ -115,11 +124,7 @@ def test_parity_starts_the_servers_itself(played: Played) -> None:
     assert played.replayed.returncode == 0, played.replayed.stderr
     found = json.loads(played.replayed.stdout)
     assert found["difference"] is None
-    assert found["rows"] == {
-        "ticks": TICKS,
-        **dict.fromkeys(STAGES[1:-1], BARS),
-        "signals": SIGNALS,
-    }
+    assert found["rows"] == ROWS
 
 
 def test_topics_hold_the_same_rows(alive: Up) -> None:
@@ -130,9 +135,8 @@ def test_topics_hold_the_same_rows(alive: Up) -> None:
         return await evidence.counts(alive.addresses), on_topics
 
     tables, topics = asyncio.run(look())
-    expected = {"ticks": TICKS, **dict.fromkeys(STAGES[1:-1], BARS), "signals": SIGNALS}
-    assert tables == {stage: (n, n) for stage, n in expected.items()}
-    assert topics == {stage: n for stage, n in expected.items() if stage != "ticks"}
+    assert tables == {stage: (n, n) for stage, n in ROWS.items()}
+    assert topics == {stage: n for stage, n in ROWS.items() if stage != "ticks"}
 
 
 def test_topics_carry_the_bits_of_the_tables(alive: Up) -> None:
@@ -193,7 +197,7 @@ def _expected(row: evidence.Row) -> evidence.Row:
             shown[_camel(name)] = None if value < 0 else format_rfc3339(value)
         elif name in {"offset", "id"}:
             shown[_camel(name)] = None if value < 0 else str(value)
-        elif name in {"side", "flag", "vol", "trend", "action"}:
+        elif name in {"side", "flag", "vol", "trend", "action", "reason"}:
             shown[_camel(name)] = None if value is None else value.upper()
         else:
             shown[_camel(name)] = value

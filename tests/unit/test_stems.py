@@ -14,7 +14,7 @@ from schemas.blocks import COLUMNS, STAGES, Column
 from schemas.topics import TOPICS
 
 ROOT = Path(__file__).resolve().parents[2]
-CHAIN = ("ticks", "bars", "features", "regimes", "predictions", "signals")
+CHAIN = ("ticks", "bars", "features", "regimes", "predictions", "signals", "fills", "equity")
 SHARED_STAGES = {"__init__", "base", "chain", "custom"}  # no stage, but what all of them share
 NO_STAGE_TOPICS = {"prices", "prices.rejected", "models", "alerts"}
 # One row of a stage is spoken of in the singular; a latest tick is what people call a price.
@@ -25,6 +25,8 @@ ONE = {
     "regimes": "regime",
     "predictions": "prediction",
     "signals": "signal",
+    "fills": "fill",
+    "equity": "equity",
 }
 _TABLE = re.compile(r"^CREATE TABLE (\w+) \((.*?)^\)([^;]*);", re.MULTILINE | re.DOTALL)
 _FIELD = re.compile(r'^\s+"?(\w+)"? ([a-z ]+?)( NOT NULL)?( DEFAULT .*)?,?$', re.MULTILINE)

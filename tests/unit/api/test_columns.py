@@ -16,6 +16,8 @@ TITLES = {
     "regimes": "Regime tags at the close of a bar.",
     "predictions": "What the engines say at the close of a bar.",
     "signals": "What to do, published when it changes.",
+    "fills": "A paper order that was filled.",
+    "equity": "The paper book of an instrument on a fixed clock.",
 }
 MEANINGS = {"action": "What a signal says", "side": "Who crossed the spread"}
 

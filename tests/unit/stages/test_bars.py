@@ -182,19 +182,65 @@ def test_the_reference_of_tick_bars_is_the_next_tick() -> None:
     assert bars["n"].tolist() == [2, 2, 2, 1]  # the end of the file closes the last one
 
 
-def test_the_reference_by_brute_force() -> None:
-    """On a walk of three symbols each reference is what a search over all later ticks finds."""
-    table, latency = walk(3000, seed=4), 3 * SECOND
+@pytest.mark.parametrize("seconds", [3, 10, 47])
+def test_the_reference_by_brute_force(seconds: int) -> None:
+    """On a walk of three symbols each reference is what a search over all later ticks finds.
+
+    It is of the decision before, or of the earliest that still waits for its first tick.
+    """
+    table, latency = walk(3000, seed=4), seconds * SECOND
     bars = bars_of(table, "time:10s", latency)
+    found = 0
     for symbol, mine in bars.groupby("symbol"):
         ticks = table[table["symbol"] == symbol]
         offsets, triggers = mine["offset"].tolist(), mine["trigger_ts"].tolist()
-        expected = [NAN]
-        for before, after, trigger in zip(offsets, offsets[1:], triggers, strict=False):
+        expected, waiting = [NAN], triggers[0]
+        for before, after, trigger in zip(offsets, offsets[1:], triggers[1:], strict=False):
             between = (ticks.index > before) & (ticks.index <= after)
-            later = ticks["price"][between & (ticks["ts"] >= trigger + latency)]
+            later = ticks["price"][between & (ticks["ts"] >= waiting + latency)]
             expected.append(later.iloc[0] if len(later) else NAN)
+            waiting = trigger if len(later) else waiting
+            found += len(later) > 0
         np.testing.assert_array_equal(mine["exec_price"], expected)
+    assert found > 50
+
+
+def test_the_reference_with_a_long_latency_serves_the_earliest() -> None:
+    """With ticks:1, one a second, and 2.5 s each third tick is a reference, none is for ever."""
+    bars = bars_of(by_hand(*((i, float(i)) for i in range(1, 11))), "ticks:1", 5 * SECOND // 2)
+    served = bars["exec_price"].dropna()
+    assert served.tolist() == [4.0, 7.0, 10.0]
+    assert served.index.tolist() == [3, 6, 9]
+
+
+def test_a_stale_reference_has_no_price() -> None:
+    """The first tick after a long silence is where nobody could have traded; its time is told."""
+    times = [*range(40), 4000, 4001, 4002]
+    table = by_hand(*((float(s), 10.0 + s % 2) for s in times))
+    bars = bars_of(table, "ticks:1")
+    assert np.flatnonzero(bars["exec_price"].isna()).tolist() == [0, 40]
+    assert bars["exec_ts"].iloc[40] == START + 4000 * SECOND
+
+
+def test_a_reference_behind_a_split_is_in_its_row_s_units() -> None:
+    """The tick of the split is the reference for the bar that it opens."""
+    table = by_hand(*((i, 10.0) for i in range(4)), *((i, 5.0) for i in range(4, 8)))
+    table["factor"] = [NAN] * 4 + [0.5] + [NAN] * 3
+    for clock in ("ticks:2", "ticks:1", "row"):
+        bars = bars_of(table, clock)
+        after = bars[bars["ts"] >= START + 4 * SECOND]
+        assert (after["exec_price"] == 5.0).all(), clock
+
+
+def test_another_instrument_is_no_reference() -> None:
+    """A decision on what a ticker was is not filled at the price of what it becomes."""
+    later = 100 * 86_400
+    table = by_hand(
+        *((10.0 * i, 10.0 + 0.01 * (i % 2)) for i in range(60)), (later, 900.0), (later + 20, 900.0)
+    )
+    bars = bars_of(table, "time:10s")
+    assert bars["life"].tolist() == [0] * 60 + [1] * 2
+    assert np.isnan(bars["exec_price"][59])
 
 
 def test_the_end_of_a_file_closes_every_open_bar() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.errors import MisuseError
 from pipeline.stages.base import Block
 from pipeline.stages.signals import Signals, SignalsSettings
 from schemas.arrivals import Arrivals
@@ -14,6 +15,24 @@ from schemas.blocks import ACTIONS, Array, empty
 NOTHING = Arrivals(0, {}, [])
 # E|r| of a normal return of standard deviation 1.
 MEAN_ABSOLUTE = math.sqrt(2 / math.pi)
+
+
+def follow(values: Array, life: Array) -> list[tuple[int, str]]:
+    """Place and action of each signal that follows a column of features."""
+    n = len(values)
+    predictions, features, bars = (empty(s, n, ["A"]) for s in ("predictions", "features", "bars"))
+    for rows in (predictions, bars):
+        rows.columns["symbol"][:] = 0
+    predictions.columns["offset"][:] = np.arange(n)
+    predictions.columns["p_up"][:] = 0.9
+    bars.columns["life"][:] = life
+    features.columns["momentum_20"][:] = values
+    stage = Signals(SignalsSettings(follow="momentum_20"))
+    rows_by_stage = {"bars": bars, "features": features, "predictions": predictions}
+    found = stage.step(Block(NOTHING, rows_by_stage)).rows["signals"]
+    assert np.isnan(found["edge_bp"]).all()
+    actions = [ACTIONS[code] for code in found["action"]]
+    return list(zip(found["offset"].tolist(), actions, strict=True))
 
 
 def decide(
@@ -105,3 +124,16 @@ def test_symbols_act_apart() -> None:
     """The action of one symbol says nothing about another's."""
     found = decide(np.array([0.9, 0.9, 0.9, 0.1]), np.full(4, 1e-2), np.array([0, 1, 0, 1]))
     assert found["offset"].tolist() == [0, 1, 3]
+
+
+def test_a_column_decides_where_it_is_followed() -> None:
+    """Its sign is the action, null says nothing, another instrument begins anew."""
+    column = np.array([np.nan, 0.5, 2.0, np.nan, 0.1, 0.0, -1.0, -1.0, -0.5])
+    found = follow(column, np.array([0, 0, 0, 0, 0, 0, 0, 0, 1]))
+    assert found == [(1, "buy"), (5, "hold"), (6, "sell"), (8, "sell")]
+
+
+def test_an_unknown_column_is_told() -> None:
+    """In one line that names it."""
+    with pytest.raises(MisuseError, match="no column nothing"):
+        Signals(SignalsSettings(follow="nothing"))
