@@ -6,6 +6,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from pipeline.cli.administration import doctor, migrate, schema, topics
+from pipeline.cli.backtest import backtest
 from pipeline.cli.demo import demo
 from pipeline.cli.leakcheck import leakcheck
 from pipeline.cli.process import api, worker
@@ -53,7 +54,8 @@ def cli() -> None:
 
 
 for command in (
-    demo, up, publish, worker, api, replay, parity, leakcheck, topics, migrate, doctor, schema,
+    demo, up, publish, worker, api, replay, backtest, parity, leakcheck, topics, migrate, doctor,
+    schema,
 ):  # fmt: skip
     cli.add_command(command)
 

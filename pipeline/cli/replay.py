@@ -35,16 +35,16 @@ from pipeline.store import reads
 from pipeline.store.pool import open_pool
 from pipeline.store.statements import statement
 
-_FROM = click.option("--from", "start", metavar="TIME", help="RFC 3339 with zone, or epoch.")
-_TO = click.option("--to", "end", metavar="TIME", help="The same; not included.")
+FROM = click.option("--from", "start", metavar="TIME", help="RFC 3339 with zone, or epoch.")
+TO = click.option("--to", "end", metavar="TIME", help="The same; not included.")
 _MS = 1_000_000
 
 
 @click.command()
 @click.argument("source", metavar="INPUT")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
-@_FROM
-@_TO
+@FROM
+@TO
 @FACTORS
 @ZONE
 @FOLD
@@ -81,7 +81,7 @@ def replay(
             manifest = replay_file(found, out, settings, progress, reading_of(factors, zone, fold))
         else:
             (kafka,) = demand(named_or_running(settings, data_dir), "kafka")
-            manifest = run(_topic(kafka, found, out, settings, first, last, progress))
+            manifest = run(replay_range(kafka, found, out, settings, first, last, progress))
         seconds = progress.seconds
     if as_json:
         click.echo(json.dumps(manifest))
@@ -92,7 +92,7 @@ def replay(
     click.echo(f"{display(out)}: {counts}; {seconds:.2f} s, {rate:,.0f} ticks/s")
 
 
-async def _topic(
+async def replay_range(
     kafka: str,
     topic: str,
     out: Path,
@@ -101,14 +101,15 @@ async def _topic(
     last: int | None,
     progress: Progress,
 ) -> dict[str, Any]:
+    """Replay what was published to a topic between two times, None for no bound."""
     bounds = [None if at is None else -(-at // _MS) for at in (first, last)]
     ranges = await ranges_by_time(kafka, topic, bounds[0], bounds[1])
     return await replay_topic(kafka, ranges, out, settings, progress)
 
 
 @click.command()
-@_FROM
-@_TO
+@FROM
+@TO
 @BAR
 @SETS
 @DATA_DIR

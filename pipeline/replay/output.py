@@ -76,16 +76,19 @@ class ReplayOutput:
         self._reasons: dict[str, int] = {}
 
     def __enter__(self) -> Self:
-        if self._directory.exists() and not self._replaceable():
-            raise MisuseError(f"{self._directory}: exists and is not the output of a replay")
+        check_replaceable(self._directory)
         shutil.rmtree(self._partial, ignore_errors=True)
         try:
             self._partial.mkdir(parents=True)
         except OSError as error:
             raise MisuseError(f"{self._directory}: cannot be written: {error.strerror}") from error
-        for stage in STAGES:
-            self._writers[stage] = self._writer(stage, arrow_schema(stage))
-        self._writers[REJECTED] = self._writer(REJECTED, _REJECTED)
+        try:
+            for stage in STAGES:
+                self._writers[stage] = self._writer(stage, arrow_schema(stage))
+            self._writers[REJECTED] = self._writer(REJECTED, _REJECTED)
+        except BaseException:  # Ctrl-C may come here, too
+            shutil.rmtree(self._partial, ignore_errors=True)
+            raise
         return self
 
     def __exit__(
@@ -149,18 +152,31 @@ class ReplayOutput:
             "machine": machine(),
         }
         (self._partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        if self._directory.exists():
-            shutil.rmtree(self._directory)
-        self._partial.rename(self._directory)
+        put(self._partial, self._directory)
         return manifest
 
     def _writer(self, name: str, schema: Any) -> _Writer:
         return _Writer(self._partial / f"{name}.parquet", schema, self._row_group)
 
-    def _replaceable(self) -> bool:
-        if not self._directory.is_dir():
-            return False
-        return (self._directory / MANIFEST).exists() or not any(self._directory.iterdir())
+
+def check_replaceable(directory: Path) -> None:
+    """Whether an output may stand here.
+
+    Raises:
+        MisuseError: there is something that no replay has made.
+    """
+    if not directory.exists():
+        return
+    ours = directory.is_dir() and ((directory / MANIFEST).exists() or not any(directory.iterdir()))
+    if not ours:
+        raise MisuseError(f"{directory}: exists and is not the output of a replay")
+
+
+def put(made: Path, directory: Path) -> None:
+    """Give a complete output its name, in the place of an older one."""
+    if directory.exists():
+        shutil.rmtree(directory)
+    made.rename(directory)
 
 
 def digest(path: Path) -> str:
