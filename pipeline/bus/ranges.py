@@ -1,21 +1,24 @@
 """Bounded reading of a topic: from an offset or a time to an end, touching no consumer group."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from pipeline.bus.topics import bounds, partitions_of, reader
+from pipeline.bus.topics import bounds, cluster_id, offset_bounds, partitions_of, reader
+from pipeline.errors import MisuseError
 from schemas.arrivals import Message
 
 Range = tuple[int, int]  # first offset, one past the last
+Limits = tuple[int | None, int | None]  # the same as a user says it: None is the end that is there
 _POLL_MS: Final = 500
 _RECORDS: Final = 2000
 
 
 async def read_ranges(
     bootstrap: str, topic: str, ranges: Mapping[int, Range]
-) -> AsyncIterator[tuple[int, list[Message]]]:
+) -> AsyncGenerator[tuple[int, list[Message]], None]:
     """Messages of each partition with low <= offset < high, in order, as (partition, messages).
 
     What retention has deleted is left out: reading starts at the first offset that is there.
@@ -80,3 +83,55 @@ async def ranges_by_time(
                 last = edges[partition.partition][1]
                 limits[partition.partition] = last if place is None else place.offset
         return {number: (low[number], high[number]) for number in low}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A stretch of a topic as a user names it: by record time in ms, or by offsets of partitions.
+
+    The end is not included; None is no bound. With `offsets` only its partitions are meant.
+    """
+
+    topic: str
+    start_ms: int | None = None
+    end_ms: int | None = None
+    offsets: Mapping[int, Limits] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Messages that are there: the cluster by its id, the topic, offsets by partition."""
+
+    cluster: str
+    topic: str
+    ranges: Mapping[int, Range]
+
+
+async def resolve(bootstrap: str, request: Request) -> Stretch:
+    """What a request means on this broker now.
+
+    Raises:
+        MisuseError: a partition or an offset that it names is not there.
+        UnavailableError: the broker does not answer, or has no such topic.
+    """
+    if request.offsets is None:
+        ranges = await ranges_by_time(bootstrap, request.topic, request.start_ms, request.end_ms)
+    else:
+        edges = await offset_bounds(bootstrap, request.topic)
+        ranges = {n: _within(n, limits, edges) for n, limits in sorted(request.offsets.items())}
+    return Stretch(await cluster_id(bootstrap), request.topic, ranges)
+
+
+def _within(partition: int, limits: Limits, edges: Mapping[int, Range]) -> Range:
+    if partition not in edges:
+        raise MisuseError(f"there is no partition {partition}: the topic has {len(edges)}")
+    first, last = edges[partition]
+    low, high = (
+        edge if said is None else said for edge, said in zip((first, last), limits, strict=True)
+    )
+    if not first <= low <= high <= last:
+        raise MisuseError(
+            f"partition {partition} holds the offsets from {first} to {last}, the end not "
+            f"included: {low} to {high} is not among them"
+        )
+    return low, high

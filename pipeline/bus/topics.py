@@ -111,6 +111,22 @@ async def bounds(
     return {p.partition: (first[p], last[p]) for p in partitions}
 
 
+async def cluster_id(bootstrap: str) -> str:
+    """The name that a cluster gave itself when its storage was formatted.
+
+    Raises:
+        UnavailableError: the broker does not answer.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        return str((await admin.describe_cluster())["cluster_id"])
+    except (KafkaError, OSError) as error:
+        raise UnavailableError(f"Kafka at {bootstrap} does not answer: {error}") from error
+    finally:
+        await admin.close()
+
+
 async def count_topics(bootstrap: str) -> dict[str, tuple[int, int]]:
     """Partitions and messages of each of our topics that exists."""
     found: dict[str, tuple[int, int]] = {}

@@ -15,15 +15,12 @@ from pipeline.cli.options import (
     JSON,
     SETS,
     ZONE,
-    demand,
-    named_or_running,
     reading_of,
-    run,
     settings_of,
     time_option,
 )
 from pipeline.cli.progress import Progress, display
-from pipeline.cli.replay import FROM, TO, replay_range
+from pipeline.cli.replay import FROM, TO, replay_served
 from pipeline.errors import MisuseError
 from pipeline.replay.backtest import REPORT
 from pipeline.replay.backtest import backtest as run_backtest
@@ -75,7 +72,7 @@ def backtest(
 ) -> None:
     """Replay INPUT and say what paper trading would have brought: figures, trades, a report.
 
-    INPUT is a tick file or kafka:prices. DIR gets what `replay` writes, metrics.json,
+    INPUT is what `replay` takes: a tick file, kafka:prices or postgres:ticks. DIR gets what `replay` writes, metrics.json,
     trades.parquet and report.html; all of it or nothing. `--set fills.mode=...`, `fills.taker_bp`,
     `fills.sizing` and others say how it trades.
     """
@@ -88,11 +85,10 @@ def backtest(
         def replay(into: Path) -> Mapping[str, Any]:
             if isinstance(found, Path):
                 if first is not None or last is not None:
-                    raise MisuseError("--from and --to are for kafka:prices")
+                    raise MisuseError("--from and --to are for what a server has, not for a file")
                 reading = reading_of(factors, zone, fold)
                 return replay_file(found, into, settings, progress, reading)
-            (kafka,) = demand(named_or_running(settings, data_dir), "kafka")
-            return run(replay_range(kafka, found, into, settings, first, last, progress))
+            return replay_served(found, into, settings, data_dir, (first, last), progress)
 
         figures = run_backtest(out, replay, report, trials=trials, year=year)
     if as_json:

@@ -1,6 +1,7 @@
 """Options and habits that commands share."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -9,8 +10,9 @@ from typing import Any, Final, TypeVar
 
 import click
 import uvloop
-from platformdirs import user_data_path
+from platformdirs import user_cache_path, user_data_path
 
+from pipeline.bus.ranges import Limits
 from pipeline.errors import MisuseError
 from pipeline.servers import Addresses, running_addresses, start_servers
 from pipeline.settings import Settings, load_settings
@@ -20,6 +22,7 @@ from pipeline.sources.localtime import Fold, LocalTimes
 from pipeline.stages.bars import parse_clock
 from schemas.times import NO_TIME, parse_time
 
+_OFFSETS: Final = re.compile(r"([0-9]{1,9}):([0-9]{0,18})-([0-9]{0,18})")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -138,6 +141,33 @@ def time_option(text: str | None, name: str) -> int | None:
     if ns == NO_TIME:
         raise MisuseError(f"{name} {text!r} is no RFC 3339 time with zone, as 2024-08-08T23:54:15Z")
     return ns
+
+
+def offsets_option(texts: tuple[str, ...]) -> dict[int, Limits] | None:
+    """`--offsets` as limits by partition; None without any.
+
+    Raises:
+        MisuseError: one is no PARTITION:FROM-TO, or names a partition again.
+    """
+    limits: dict[int, Limits] = {}
+    for text in texts:
+        found = _OFFSETS.fullmatch(text)
+        if found is None:
+            raise MisuseError(f"--offsets {text!r} is no PARTITION:FROM-TO, as 0:100-200 or 0:100-")
+        partition = int(found[1])
+        if partition in limits:
+            raise MisuseError(f"--offsets names partition {partition} twice")
+        limits[partition] = (_number(found[2]), _number(found[3]))
+    return limits or None
+
+
+def _number(digits: str) -> int | None:
+    return int(digits) if digits else None
+
+
+def topics_cache() -> Path:
+    """Where messages of topics are kept."""
+    return user_cache_path("tickstream") / "topics"
 
 
 def reading_of(factors: Path | None, zone: str | None, fold: Fold) -> Reading:

@@ -13,7 +13,7 @@ _MOVING, _PLAIN = 0.2, 5.0
 
 
 class Progress:
-    """Call it with the count so far; `total` makes an ETA possible."""
+    """Call it with the count so far; its share of all, or `total`, makes an ETA possible."""
 
     def __init__(self, what: str, total: int | None = None) -> None:
         self._what = what
@@ -22,6 +22,7 @@ class Progress:
         self._start = monotonic()
         self._next = self._start + (_MOVING if self._terminal else _PLAIN)
         self._count = 0
+        self._share: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -35,9 +36,10 @@ class Progress:
         if self._terminal:
             click.echo("\r\x1b[K", nl=False, err=True)
 
-    def __call__(self, count: int) -> None:
+    def __call__(self, count: int, share: float | None = None) -> None:
         """Show the count when it is time."""
         self._count = count
+        self._share = count / self._total if share is None and self._total else share
         now = monotonic()
         if now < self._next:
             return
@@ -46,11 +48,12 @@ class Progress:
         click.echo(f"\r{line}\x1b[K" if self._terminal else line, nl=not self._terminal, err=True)
 
     def _line(self, now: float) -> str:
-        rate = self._count / max(now - self._start, 1e-9)
+        elapsed = max(now - self._start, 1e-9)
+        rate = self._count / elapsed
         line = f"{self._what}: {self._count:,} ({rate:,.0f}/s)"
-        if self._total and rate > 0:
-            left = max(self._total - self._count, 0) / rate
-            line += f", {self._count / self._total:.0%}, {left:.0f} s left"
+        if self._share:
+            left = elapsed * max(1.0 - self._share, 0.0) / self._share
+            line += f", {min(self._share, 1.0):.0%}, {left:.0f} s left"
         return line
 
     @property

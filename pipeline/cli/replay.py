@@ -1,12 +1,13 @@
 """`replay` and `parity`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pipeline.bus.ranges import ranges_by_time
+from pipeline.bus.ranges import Limits, Request
 from pipeline.cli.options import (
     BAR,
     DATA_DIR,
@@ -17,15 +18,25 @@ from pipeline.cli.options import (
     ZONE,
     demand,
     named_or_running,
+    offsets_option,
     reading_of,
     run,
     servers_for,
     settings_of,
     time_option,
+    topics_cache,
 )
 from pipeline.cli.progress import Progress, display
 from pipeline.errors import MisuseError, TickstreamError
-from pipeline.replay.engine import parse_input, replay_file, replay_topic
+from pipeline.replay.engine import (
+    STORED,
+    TOPIC,
+    parse_input,
+    replay_file,
+    replay_stored,
+    replay_topic,
+)
+from pipeline.replay.kept import open_topic
 from pipeline.replay.parity import ParityReport, compare
 from pipeline.replay.warm import warm
 from pipeline.servers import Addresses
@@ -34,10 +45,22 @@ from pipeline.sources.localtime import Fold
 from pipeline.store import reads
 from pipeline.store.pool import open_pool
 from pipeline.store.statements import statement
+from schemas.topics import PRICES
 
 FROM = click.option("--from", "start", metavar="TIME", help="RFC 3339 with zone, or epoch.")
 TO = click.option("--to", "end", metavar="TIME", help="The same; not included.")
-_MS = 1_000_000
+_OFFSETS = click.option(
+    "--offsets",
+    multiple=True,
+    metavar="PARTITION:FROM-TO",
+    help="Offsets instead of times, TO not included; either may be left out. Repeatable.",
+)
+_CACHE = click.option(
+    "--cache",
+    "cached",
+    is_flag=True,
+    help="Keep what is read of a topic; a second replay of it does without the broker.",
+)
 
 
 @click.command()
@@ -45,6 +68,8 @@ _MS = 1_000_000
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 @FROM
 @TO
+@_OFFSETS
+@_CACHE
 @FACTORS
 @ZONE
 @FOLD
@@ -57,6 +82,7 @@ def replay(
     out: Path,
     start: str | None,
     end: str | None,
+    offsets: tuple[str, ...],
     factors: Path | None,
     zone: str | None,
     fold: Fold,
@@ -64,24 +90,27 @@ def replay(
     sets: tuple[str, ...],
     data_dir: Path | None,
     *,
+    cached: bool,
     as_json: bool,
 ) -> None:
-    """Replay INPUT, a tick file or kafka:prices, to one Parquet file per stage and a manifest.
+    """Replay INPUT to one Parquet file per stage and a manifest.
 
-    --from and --to bound a topic by the time at which its messages were published.
+    INPUT is a tick file, kafka:prices or postgres:ticks. --from and --to bound a topic by the time
+    at which its messages were published, stored ticks by event time.
     """
     settings = settings_of(sets, bar)
     found = parse_input(source)
-    warm()
     first, last = time_option(start, "--from"), time_option(end, "--to")
+    _fitting(source, found, first, last, offsets, cached=cached)
+    limits = offsets_option(offsets)
+    warm()
     with Progress(f"replaying {source}") as progress:
         if isinstance(found, Path):
-            if first is not None or last is not None:
-                raise MisuseError("--from and --to are for kafka:prices")
             manifest = replay_file(found, out, settings, progress, reading_of(factors, zone, fold))
         else:
-            (kafka,) = demand(named_or_running(settings, data_dir), "kafka")
-            manifest = run(replay_range(kafka, found, out, settings, first, last, progress))
+            manifest = replay_served(
+                found, out, settings, data_dir, (first, last), progress, limits, cached=cached
+            )
         seconds = progress.seconds
     if as_json:
         click.echo(json.dumps(manifest))
@@ -92,19 +121,76 @@ def replay(
     click.echo(f"{display(out)}: {counts}; {seconds:.2f} s, {rate:,.0f} ticks/s")
 
 
-async def replay_range(
-    kafka: str,
-    topic: str,
+def replay_served(
+    found: str,
     out: Path,
     settings: Settings,
+    data_dir: Path | None,
+    times: tuple[int | None, int | None],
+    progress: Progress,
+    limits: Mapping[int, Limits] | None = None,
+    *,
+    cached: bool = False,
+) -> dict[str, Any]:
+    """Replay what a server has, TOPIC or STORED, between two times in ns, None for no bound."""
+    first, last = times
+    if found != TOPIC:
+        (postgres,) = demand(named_or_running(settings, data_dir), "postgres")
+        return run(_stored(postgres, out, settings, first, last, progress))
+    kafka = named_or_running(settings, data_dir)["kafka"]
+    if kafka is None and not cached:
+        demand({"kafka": kafka}, "kafka")
+    request = Request(PRICES, _ms(first), _ms(last), limits)
+    home = topics_cache() if cached else None
+    return run(_topic(kafka, request, home, out, settings, progress))
+
+
+def _fitting(
+    source: str,
+    found: Path | str,
     first: int | None,
     last: int | None,
+    offsets: tuple[str, ...],
+    *,
+    cached: bool,
+) -> None:
+    """Refuse options that mean nothing for this input."""
+    bounded = first is not None or last is not None
+    if isinstance(found, Path) and bounded:
+        raise MisuseError(f"--from and --to are for {TOPIC} and {STORED}, not for a file")
+    if found != TOPIC and (offsets or cached):
+        raise MisuseError(f"--offsets and --cache are for {TOPIC}, not for {source}")
+    if offsets and bounded:
+        raise MisuseError("--offsets say what --from and --to would say: give one of them")
+    if first is not None and last is not None and first > last:
+        raise MisuseError("--from is later than --to")
+
+
+def _ms(ns: int | None) -> int | None:
+    """The first millisecond, as the broker counts, that is not before a time."""
+    return None if ns is None else -(-ns // 1_000_000)
+
+
+async def _topic(
+    kafka: str | None,
+    request: Request,
+    home: Path | None,
+    out: Path,
+    settings: Settings,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Replay what was published to a topic between two times, None for no bound."""
-    bounds = [None if at is None else -(-at // _MS) for at in (first, last)]
-    ranges = await ranges_by_time(kafka, topic, bounds[0], bounds[1])
-    return await replay_topic(kafka, ranges, out, settings, progress)
+    stretch, read = await open_topic(kafka, request, home)
+    return await replay_topic(kafka or "", stretch.ranges, out, settings, progress, read)
+
+
+async def _stored(
+    dsn: str, out: Path, settings: Settings, first: int | None, last: int | None, progress: Progress
+) -> dict[str, Any]:
+    pool = await open_pool(dsn, settings.store)
+    try:
+        return await replay_stored(pool, out, settings, progress, first, last)
+    finally:
+        await pool.close()
 
 
 @click.command()

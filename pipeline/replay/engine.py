@@ -1,23 +1,38 @@
-"""Replay of a file or of a stretch of the topic through the chain."""
+"""Replay of a file, of a stretch of the topic or of the stored ticks through the chain."""
 
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from pipeline.bus.decoding import new_decoder
-from pipeline.bus.ranges import Range, read_ranges
+from pipeline.bus.ranges import Range
 from pipeline.errors import MisuseError
+from pipeline.replay.merging import Portions, merged
+from pipeline.replay.messages import Read, Stream, from_broker
 from pipeline.replay.output import ReplayOutput, digest
 from pipeline.settings import Settings
+from pipeline.sources.extent import estimated_rows
 from pipeline.sources.files import AS_IT_IS, Reading, read_arrivals
 from pipeline.stages.chain import Chain
-from schemas.arrivals import Message
+from pipeline.store.pool import Pool
+from pipeline.store.stored import stored_ticks
 from schemas.topics import PRICES
 
-Progress = Callable[[int], None]  # ticks or messages so far
+TOPIC: Final = f"kafka:{PRICES}"
+STORED: Final = "postgres:ticks"
+_FETCH: Final = (
+    16_384  # stored ticks that are fetched at once: Python objects, before they are columns
+)
 
 
-def _quiet(_: int) -> None:
+class Progress(Protocol):
+    """Told how many ticks came so far, and which share of all that is."""
+
+    def __call__(self, count: int, share: float | None = None) -> None:
+        """Told again and again."""
+
+
+def _quiet(count: int, share: float | None = None) -> None:  # noqa: ARG001 -- it tells nobody
     return
 
 
@@ -44,20 +59,18 @@ def replay_file(
     """
     chain = Chain(settings.chain)
     rows = 0
+    total = estimated_rows(path)
     with ReplayOutput(out, settings.replay.row_group) as output:
         for came in read_arrivals(path, settings.replay.block, reading):
             block = chain.step(came)
             output.write(block.rows)
             output.reject(0, block.rejects)
             rows += len(came)
-            progress(rows)
+            progress(rows, min(rows / total, 1.0) if total else None)
         if rows:
             output.write(chain.finish(rows).rows)
         source = {"file": path.name, "rows": rows, "sha256": digest(path)}
         return output.finish({"inputs": [source], **_settings_facts(settings)})
-
-
-_GATHER: Final = 2000
 
 
 async def replay_topic(
@@ -66,44 +79,95 @@ async def replay_topic(
     out: Path,
     settings: Settings,
     progress: Progress = _quiet,
+    read: Read | None = None,
 ) -> dict[str, Any]:
-    """Replay stretches of `prices`, partition by partition; open bars stay open.
+    """Replay stretches of `prices`, merged by event time; open bars stay open.
 
-    The state begins empty at the start of each stretch. Returns the manifest.
+    The state begins empty at the start of each stretch. `read` may take messages from elsewhere
+    than the broker. Returns the manifest.
 
     Raises:
         UnavailableError: the broker does not answer.
     """
-    seen = 0
-    with ReplayOutput(out, settings.replay.row_group) as output:
-        for partition in sorted(ranges):
-            chain = Chain(settings.chain, partition)
-            decoder = new_decoder(partition)
-            stretch = {partition: ranges[partition]}
-            async for _, messages in read_ranges(bootstrap, PRICES, stretch):
-                for part in _portions(messages, settings.replay.block):
-                    block = chain.step(*decoder.decode(part))
-                    output.write(block.rows)
-                    output.reject(partition, block.rejects)
-                    seen += len(block.arrivals)
-                progress(seen)
+    reader = from_broker(bootstrap) if read is None else read
+    block = max(1, settings.replay.block // max(1, len(ranges)))
+    streams = {n: Stream(reader, n, span, block) for n, span in sorted(ranges.items())}
+    total = sum(high - low for low, high in ranges.values())
+    first = sum(low for low, _ in ranges.values())
+
+    def told(count: int) -> None:
+        done = sum(stream.next for stream in streams.values()) - first
+        progress(count, done / total if total else None)
+
+    def inputs() -> list[dict[str, Any]]:
+        return [{"topic": PRICES, **stream.facts()} for stream in streams.values()]
+
+    portions = {n: stream.portions() for n, stream in streams.items()}
+    return await _replay_lanes(portions, out, settings, told, inputs)
+
+
+async def replay_stored(
+    pool: Pool,
+    out: Path,
+    settings: Settings,
+    progress: Progress = _quiet,
+    start: int | None = None,
+    end: int | None = None,
+) -> dict[str, Any]:
+    """Replay the live ticks in Postgres with start <= event time < end (ns), merged by event time.
+
+    The rows of every stage are those of a replay of their messages, bit for bit, but for what is
+    not stored: rejected ticks (they change counts only) and renames (`was`). A corporate action is
+    told by the product of its factors; a factor that this does not give to the last bit may move
+    the last bit of what is learnt across it. Returns the manifest.
+
+    Raises:
+        UnavailableError: Postgres does not answer.
+    """
+    async with stored_ticks(pool, start, end) as stored:
+        extents = await stored.extents()
+        total = sum(count for _, _, count in extents.values())
+        block = max(1, min(settings.replay.block, _FETCH) // max(1, len(extents)))
         inputs = [
-            {"topic": PRICES, "partition": partition, "from": low, "to": high}
-            for partition, (low, high) in sorted(ranges.items())
+            {"table": "ticks", "partition": n, "from": low, "to": high + 1, "rows": count}
+            for n, (low, high, count) in extents.items()
         ]
-        return output.finish({"inputs": inputs, **_settings_facts(settings)})
+
+        async def portions(partition: int) -> Portions:
+            async for came in stored.arrivals(partition, block):
+                yield came, ()
+
+        return await _replay_lanes(
+            {n: portions(n) for n in extents},
+            out,
+            settings,
+            lambda count: progress(count, count / total if total else None),
+            lambda: inputs,
+        )
 
 
-def _portions(messages: list[Message], size: int) -> list[list[Message]]:
-    step = min(size, _GATHER)
-    return [messages[start : start + step] for start in range(0, len(messages), step)]
+async def _replay_lanes(
+    portions: Mapping[int, Portions],
+    out: Path,
+    settings: Settings,
+    progress: Callable[[int], None],
+    inputs: Callable[[], list[dict[str, Any]]],
+) -> dict[str, Any]:
+    with ReplayOutput(out, settings.replay.row_group) as output:
+        async with aclosing(merged(portions, settings.chain)) as steps:
+            async for step in steps:
+                output.write(step.rows)
+                for partition, reject in step.rejects:
+                    output.reject(partition, [reject])
+                progress(step.ticks)
+        return output.finish({"inputs": inputs(), **_settings_facts(settings)})
 
 
 def parse_input(text: str) -> Path | str:
-    """`kafka:prices` as the topic's name, anything else as a path."""
-    scheme, colon, topic = text.partition(":")
-    if colon and scheme == "kafka":
-        if topic != PRICES:
-            raise MisuseError(f"{text}: only kafka:{PRICES} can be replayed")
-        return topic
+    """`kafka:prices` and `postgres:ticks` as they are, anything else as the path of a file."""
+    scheme, colon, _ = text.partition(":")
+    if colon and scheme in {"kafka", "postgres"}:
+        if text not in {TOPIC, STORED}:
+            raise MisuseError(f"{text}: only {TOPIC} and {STORED} can be replayed")
+        return text
     return Path(text)

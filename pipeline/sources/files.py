@@ -32,6 +32,7 @@ _INTEGER: Final = r"^-?[0-9]{1,19}$"
 _WHOLE: Final = re.compile(_INTEGER, re.ASCII)
 _WHOLES: Final = ("ts", "recv_ts", "id")  # integers, or texts that say the same
 _NS: Final = pa.timestamp("ns", "UTC")
+_ROWS: Final = 65_536
 _PIECE: Final = 4 * 1024 * 1024
 _MALFORMED: Final = REASONS.index(Reason.MALFORMED)
 _BAD: Final = "malformed"  # a column of ours: which rows hold something unreadable
@@ -65,7 +66,7 @@ def _open(path: Path) -> Iterator[Any]:
     kind = suffixes[-1] if suffixes else ""
     if kind in {".parquet", ".pq"}:
         with pa.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(65_536):
+            for batch in file.iter_batches(_ROWS):
                 yield pa.Table.from_batches([batch])
     elif kind in {".arrow", ".feather", ".ipc", ".arrows"}:
         yield from _open_arrow(path)
@@ -84,7 +85,9 @@ def _open_arrow(path: Path) -> Iterator[Any]:
             source.seek(0)
             batches = pa.ipc.open_stream(source)
         for batch in batches:
-            yield pa.Table.from_batches([batch])
+            # A batch may be the whole file.
+            for start in range(0, max(1, batch.num_rows), _ROWS):
+                yield pa.Table.from_batches([batch.slice(start, _ROWS)])
 
 
 def _open_csv(path: Path) -> Iterator[Any]:

@@ -103,3 +103,13 @@ SELECT c.relname AS name, x.indisvalid AS indexed
 -- name: forget_rejected
 DELETE FROM rejected WHERE ctid = ANY(ARRAY(
        SELECT ctid FROM rejected WHERE written_on < $1 LIMIT $2))
+
+-- name: stored_ticks
+SELECT {columns} FROM {stage}
+ WHERE run = 0 AND partition = $1 AND ($2::bigint IS NULL OR ts >= $2) AND ($3::bigint IS NULL OR ts < $3)
+ ORDER BY "offset", "index"
+
+-- name: stored_extents
+SELECT partition, min("offset") AS low, max("offset") AS high, count(*) AS count FROM ticks
+ WHERE run = 0 AND ($1::bigint IS NULL OR ts >= $1) AND ($2::bigint IS NULL OR ts < $2)
+ GROUP BY partition ORDER BY partition

@@ -121,7 +121,7 @@ async def test_a_reader_may_stop_early(kafka: str, make: Make) -> None:
     ranges = read_ranges(kafka, topic, {0: (0, 3000)})
     _, first = await anext(ranges)
     assert first[0].offset == 0
-    await ranges.aclose()  # type: ignore[attr-defined]  # an async generator, typed as an iterator
+    await ranges.aclose()
     assert (await read(kafka, topic, {0: (0, 3000)}))[0] == list(range(3000))
 
 

@@ -147,9 +147,12 @@ def test_an_empty_file_has_empty_outputs(tmp_path: Path) -> None:
         )
 
 
-def test_inputs_are_files_or_the_topic() -> None:
-    """kafka:prices is the topic; any other topic is a mistake, any other text a path."""
-    assert parse_input("kafka:prices") == "prices"
+def test_inputs_are_files_the_topic_or_the_stored_ticks() -> None:
+    """kafka:prices and postgres:ticks; others of these are mistakes, any other text is a path."""
+    assert parse_input("kafka:prices") == "kafka:prices"
+    assert parse_input("postgres:ticks") == "postgres:ticks"
     assert parse_input("a/b.csv") == Path("a/b.csv")
-    with pytest.raises(MisuseError, match="kafka:bars"):
-        parse_input("kafka:bars")
+    assert parse_input("c:/b.csv") == Path("c:/b.csv")
+    for wrong in ("kafka:bars", "postgres:bars", "kafka:", "postgres:"):
+        with pytest.raises(MisuseError, match=f"{wrong}: only kafka:prices and postgres:ticks"):
+            parse_input(wrong)
