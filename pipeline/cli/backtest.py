@@ -72,9 +72,9 @@ def backtest(
 ) -> None:
     """Replay INPUT and say what paper trading would have brought: figures, trades, a report.
 
-    INPUT is what `replay` takes: a tick file, kafka:prices or postgres:ticks. DIR gets what `replay` writes, metrics.json,
-    trades.parquet and report.html; all of it or nothing. `--set fills.mode=...`, `fills.taker_bp`,
-    `fills.sizing` and others say how it trades.
+    INPUT is what `replay` takes: a tick file, kafka:prices or postgres:ticks. DIR gets what
+    `replay` writes, metrics.json, trades.parquet and report.html; all of it or nothing.
+    `--set fills.mode=...`, `fills.taker_bp`, `fills.sizing` and others say how it trades.
     """
     settings = settings_of(sets, bar)
     found = parse_input(source)

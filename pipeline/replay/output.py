@@ -174,9 +174,13 @@ def check_replaceable(directory: Path) -> None:
 
 def put(made: Path, directory: Path) -> None:
     """Give a complete output its name, in the place of an older one."""
+    former = directory.parent / f".{directory.name}.former"
+    shutil.rmtree(former, ignore_errors=True)
     if directory.exists():
-        shutil.rmtree(directory)
+        # Aside at once: to be killed while deleting must not leave half of it under the name.
+        directory.rename(former)
     made.rename(directory)
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def digest(path: Path) -> str:
