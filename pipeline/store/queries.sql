@@ -109,6 +109,11 @@ SELECT {columns} FROM {stage}
  WHERE run = 0 AND partition = $1 AND ($2::bigint IS NULL OR ts >= $2) AND ($3::bigint IS NULL OR ts < $3)
  ORDER BY "offset", "index"
 
+-- name: stored_rows
+SELECT {columns} FROM {stage}
+ WHERE run = 0 AND ($1::bigint IS NULL OR ts >= $1) AND ($2::bigint IS NULL OR ts < $2)
+ ORDER BY ts, partition, "offset", "index"
+
 -- name: stored_extents
 SELECT partition, min("offset") AS low, max("offset") AS high, count(*) AS count FROM ticks
  WHERE run = 0 AND ($1::bigint IS NULL OR ts >= $1) AND ($2::bigint IS NULL OR ts < $2)

@@ -10,10 +10,11 @@ from pipeline.store.pool import Connection, Pool
 from pipeline.store.reads import rows_of
 from pipeline.store.statements import stage_statement, statement
 from schemas.arrivals import FACTORS, FLOATS, Arrivals, arrivals
-from schemas.blocks import Array, Rows
+from schemas.blocks import Array, Rows, empty
 
 _TICKS: Final = "ticks"
 _SORTING: Final = 86_400.0  # seconds that a piece may take: the first one waits for the sorting
+_ROWS: Final = 20_000
 _AS_STORED: Final = ("offset", "index", "symbol", "ts", "side", "id", *FLOATS)
 
 
@@ -55,13 +56,44 @@ async def stored_ticks(
     Raises:
         UnavailableError: Postgres does not answer or went away meanwhile.
     """
+    async with _reading(pool) as connection:
+        yield StoredTicks(connection, start, end)
+
+
+async def stored_rows(pool: Pool, stage: str, start: int | None, end: int | None) -> Rows:
+    """All live rows of a stage with start <= ts < end (ns), by ts, partition, offset and index.
+
+    Raises:
+        UnavailableError: Postgres does not answer or went away meanwhile.
+    """
+    parts: list[Rows] = []
+    async with _reading(pool) as connection:
+        cursor = await connection.cursor(
+            stage_statement("stored_rows", stage), start, end, timeout=_SORTING
+        )
+        while records := await cursor.fetch(_ROWS, timeout=_SORTING):
+            parts.append(rows_of(stage, records))  # columns: an eighth of what records take
+    if not parts:
+        return empty(stage)
+    names = sorted({name for part in parts for name in part.symbols})
+    codes = [np.searchsorted(names, part.symbols).astype(np.int32) for part in parts]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0].columns}
+    columns["symbol"] = np.concatenate(
+        [code[part["symbol"]] for code, part in zip(codes, parts, strict=True)]
+    )
+    return Rows(stage, columns, names)
+
+
+@asynccontextmanager
+async def _reading(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection that sees one moment of the database, however long it reads."""
     async with (
         pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        # Sorting a partition may take long; a cursor is waited for at each piece of it.
+        # Sorting may take long; a cursor is waited for at each piece of it.
         await connection.execute("SET LOCAL statement_timeout = 0")
-        yield StoredTicks(connection, start, end)
+        yield connection
 
 
 class _Scales:
