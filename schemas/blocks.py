@@ -1,10 +1,10 @@
 """Columns of every stage, each with its unit and meaning, and the rows that hold them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import wraps
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ SCHEMA_VERSION: Final = 1
 
 Kind = Literal["int64", "int32", "float64", "symbol", "label"]
 Array = np.ndarray[Any, np.dtype[Any]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +256,21 @@ def extend(stage: str, columns: Sequence[Column]) -> None:
             raise ValueError(f"{stage} has a column {column.name} already")
 
 
+def per_stage(make: Callable[[str], T]) -> Callable[[str], T]:
+    """Keep what a function makes of a stage for as long as the stage has the same columns."""
+    known: dict[str, tuple[Sequence[Column], T]] = {}
+
+    @wraps(make)
+    def kept(stage: str) -> T:
+        columns = COLUMNS[stage]
+        found = known.get(stage)
+        if found is None or found[0] is not columns:
+            found = known[stage] = (columns, make(stage))
+        return found[1]
+
+    return kept
+
+
 _DTYPES: Final[Mapping[Kind, np.dtype[Any]]] = {
     "int64": np.dtype(np.int64),
     "int32": np.dtype(np.int32),
@@ -291,8 +307,8 @@ class Rows:
         return Rows(self.stage, {k: v[at] for k, v in self.columns.items()}, self.symbols)
 
 
-@lru_cache(maxsize=64)  # by the count too: a stage's columns only grow
-def _plan(stage: str, _count: int) -> tuple[tuple[int, int, int], tuple[tuple[str, int], ...]]:
+@per_stage
+def _plan(stage: str) -> tuple[tuple[int, int, int], tuple[tuple[str, int], ...]]:
     """Columns of each dtype, and each column's name with its place when those stand together."""
     kinds = [(np.float64, np.int64, np.int32).index(dtype_of(c).type) for c in COLUMNS[stage]]
     counts = kinds.count(0), kinds.count(1), kinds.count(2)
@@ -303,7 +319,7 @@ def _plan(stage: str, _count: int) -> tuple[tuple[int, int, int], tuple[tuple[st
 
 def _filled(stage: str, n: int) -> dict[str, Array]:
     # One array for all columns of a dtype: an array a column costs more than it holds.
-    (floats, longs, ints), places = _plan(stage, len(COLUMNS[stage]))
+    (floats, longs, ints), places = _plan(stage)
     columns: list[Array] = [
         *np.full((floats, n), np.nan),
         *np.full((longs, n), -1, np.int64),
@@ -312,14 +328,14 @@ def _filled(stage: str, n: int) -> dict[str, Array]:
     return {name: columns[place] for name, place in places}
 
 
-@lru_cache(maxsize=64)
-def _nothing(stage: str, _count: int) -> Mapping[str, Array]:
+@per_stage
+def _nothing(stage: str) -> Mapping[str, Array]:
     return MappingProxyType(_filled(stage, 0))
 
 
 def empty(stage: str, n: int = 0, symbols: Sequence[str] = ()) -> Rows:
     """Rows of a stage to be filled: floats NaN, labels and integers -1."""
-    columns = _filled(stage, n) if n else _nothing(stage, len(COLUMNS[stage]))
+    columns = _filled(stage, n) if n else _nothing(stage)
     return Rows(stage, columns, symbols)
 
 
@@ -338,11 +354,11 @@ def _arrow_type(column: Column) -> Any:
 
 def arrow_schema(stage: str) -> Any:
     """The Arrow schema of a stage's rows; meaning and unit are field metadata."""
-    return _arrow_schema(stage, len(COLUMNS[stage]))
+    return _arrow_schema(stage)
 
 
-@lru_cache(maxsize=64)
-def _arrow_schema(stage: str, _count: int) -> Any:  # a stage's columns only grow
+@per_stage
+def _arrow_schema(stage: str) -> Any:
     fields = [
         pa.field(
             c.name,

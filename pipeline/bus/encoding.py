@@ -5,7 +5,6 @@ pyarrow takes 0.2 to 0.3 ms a block, most of it for schema and metadata, whateve
 
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -15,7 +14,7 @@ from pipeline.kernels.columns import Words, encoded, gathered, plan_of, words_of
 from pipeline.kernels.documents import LONGEST_INTEGER, TIME, documents
 from pipeline.kernels.streaming import stream
 from schemas import codec
-from schemas.blocks import COLUMNS, Array, Rows, empty
+from schemas.blocks import COLUMNS, Array, Rows, empty, per_stage
 from schemas.codec import json_bytes
 
 # Fields of the tables of Arrow's Message.fbs, in the order of their declaration.
@@ -37,8 +36,8 @@ def _target(data: bytes, at: int) -> int:
     return at + int(struct.unpack_from("<I", data, at)[0])
 
 
-@lru_cache(maxsize=64)
-def _frame(stage: str, _count: int) -> "_Frame":  # a stage's columns only grow
+@per_stage
+def _frame(stage: str) -> "_Frame":
     # One row: a number that is 0 would not be written.
     data = codec.block_bytes(empty(stage, 1, ["-"]))
     batch = _PREFIX + int(struct.unpack_from("<i", data, 4)[0])
@@ -65,7 +64,7 @@ def block_bytes(rows: Rows) -> bytes:
     if not n:
         return codec.block_bytes(rows)
     plan, texts = plan_of(rows.stage), words_of(rows)
-    frame = _frame(rows.stage, len(plan.table))
+    frame = _frame(rows.stage)
     # Of a column at most: bits, and doubles or the ends of texts and the texts, each padded.
     most = n // 64 + 1 + max(n, n // 2 + 1 + n * texts.longest // 8 + 1)
     words = np.empty(len(frame.head) + len(plan.table) * most + 1, np.int64)
@@ -79,8 +78,8 @@ def block_bytes(rows: Rows) -> bytes:
     return out[: 8 * used].tobytes()
 
 
-@lru_cache(maxsize=64)
-def _form(stage: str, _count: int) -> "_Form":  # a stage's columns only grow
+@per_stage
+def _form(stage: str) -> "_Form":
     columns = COLUMNS[stage]
     names = [json_bytes(column.name).decode() + ":" for column in columns]
     keys = [f"{{{names[0]}", *(f",{name}" for name in names[1:]), f',"time":{TIME.decode()}']
@@ -98,7 +97,7 @@ def row_bytes(rows: Rows) -> list[bytes]:
     if not n:
         return []
     plan, texts = plan_of(rows.stage), words_of(rows, json_bytes)
-    form = _form(rows.stage, len(plan.table))
+    form = _form(rows.stage)
     bits, longs, ints = gathered(rows)
     doubles = json_bytes(bits.view(np.float64).reshape(-1, n).T.ravel().tolist())
     most = form.width + texts.longest * len(plan.table)

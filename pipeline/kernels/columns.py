@@ -5,14 +5,13 @@ A call with each column by itself would cost more than what is to be written of 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
 
 from pipeline.kernels.hot import piece
-from schemas.blocks import COLUMNS, Array, Kind, Rows, dtype_of
+from schemas.blocks import COLUMNS, Array, Kind, Rows, dtype_of, per_stage
 
 FLOAT8, INT8, INT4, TEXT = range(4)
 _KINDS: Final[Mapping[Kind, int]] = {
@@ -26,8 +25,8 @@ _known: Final[dict[tuple[int, str, int, _Encode], tuple[Sequence[str], "Words"]]
 _Picked = Callable[[Mapping[str, Array]], tuple[Array, ...]]
 
 
-@lru_cache(maxsize=64)
-def _plan_of(stage: str, _count: int) -> "Plan":  # a stage's columns only grow
+@per_stage
+def _plan_of(stage: str) -> "Plan":
     columns = COLUMNS[stage]
     labels = tuple(label for column in columns for label in column.labels)
     names: dict[np.dtype[Any], list[str]] = {}
@@ -49,7 +48,7 @@ def _plan_of(stage: str, _count: int) -> "Plan":  # a stage's columns only grow
 
 def plan_of(stage: str) -> "Plan":
     """What is the same for all rows of a stage."""
-    return _plan_of(stage, len(COLUMNS[stage]))
+    return _plan_of(stage)
 
 
 def encoded(texts: Iterable[str], encode: _Encode = str.encode) -> "Words":

@@ -1,14 +1,13 @@
 """Binary COPY of a stage's rows, written by one kernel from the columns as they stand."""
 
 from datetime import date
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
 from pipeline.kernels.columns import gathered, plan_of, words_of
 from pipeline.kernels.packing import pack
-from schemas.blocks import COLUMNS, Kind, Rows
+from schemas.blocks import COLUMNS, Kind, Rows, per_stage
 
 HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER: Final = b"\xff\xff"
@@ -24,8 +23,8 @@ def copy_columns(stage: str) -> list[str]:
     return [*(column.name for column in COLUMNS[stage]), _DAY]
 
 
-@lru_cache(maxsize=64)
-def _widths(stage: str, _count: int) -> tuple[int, int]:  # a stage's columns only grow
+@per_stage
+def _widths(stage: str) -> tuple[int, int]:
     """Bytes that a row takes at most without its texts, and how many those are."""
     columns = COLUMNS[stage]
     texts = sum(column.kind in {"symbol", "label"} for column in columns)
@@ -42,7 +41,7 @@ def copy_bytes(rows: Rows, written_on: date) -> bytes:
     if not n:
         return b""
     plan, words = plan_of(rows.stage), words_of(rows)
-    width, texts = _widths(rows.stage, len(plan.table))
+    width, texts = _widths(rows.stage)
     out = np.empty(n * (width + texts * words.longest), np.uint8)
     day = (written_on - _EPOCH).days
     used = pack(n, *gathered(rows), plan.table, words.ends, words.text, day, out)

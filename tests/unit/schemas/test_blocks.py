@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import blocks
 from schemas.blocks import (
     COLUMNS,
     SCHEMA_VERSION,
     STAGES,
+    Column,
     Rows,
     arrow_schema,
     empty,
@@ -156,3 +158,19 @@ def test_bits_see_one_bit() -> None:
     other["bars"].columns["open"][:] = 0.0
     one["bars"].columns["open"][:] = -0.0
     assert bits([one]) != bits([other])
+
+
+def test_what_is_made_of_columns_is_kept_for_those_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another set of as many columns in the same process is another one."""
+
+    def one(name: str) -> None:
+        columns = (*COLUMNS["signals"][:-1], Column(name, "float64", "-", "a test"))
+        monkeypatch.setitem(blocks._COLUMNS, "signals", columns)
+
+    names = blocks.per_stage(names_of)
+    one("first")
+    assert names("signals") is names("signals")
+    assert names("signals")[-1] == list(empty("signals").columns)[-1] == "first"
+    one("second")
+    assert names("signals")[-1] == "second"
+    assert list(empty("signals").columns)[-1] == arrow_schema("signals").names[-1] == "second"
