@@ -22,7 +22,7 @@ from pipeline.stages.regimes import Regimes
 from pipeline.stages.signals import Signals
 from pipeline.stages.ticks import Ticks
 from pipeline.store.copy import copy_bytes
-from schemas.blocks import empty
+from schemas.blocks import STAGES, empty
 from schemas.codec import Decoder
 
 _MARK: Final = "compiled"
@@ -32,7 +32,8 @@ _LONGEST: Final = 120.0
 def warm() -> None:
     """Have all kernels compiled in the user's cache; at once when they are there already.
 
-    The features take longer than all others together: a process of their own compiles them.
+    The features take about as long as most others together: a process beside compiles them, the
+    fills and the equity.
     Whatever goes wrong here is no harm: a kernel is compiled at its first call at the latest.
     """
     mark = Path(vars(config)["CACHE_DIR"]) / _MARK
@@ -51,8 +52,6 @@ def warm() -> None:
         Regimes(settings.regimes),
         Predictions(settings.predictions),
         Signals(settings.signals),
-        Fills(settings.fills),
-        Equity(settings.equity),
     )
     scan((), {})
     block = _nothing()
@@ -74,8 +73,15 @@ def _write() -> None:
 
 def _nothing() -> Block:
     came, _ = Decoder(0).decode(())
-    return Block(came, {stage: empty(stage) for stage in ("ticks", "bars", "features")})
+    return Block(came, {stage: empty(stage) for stage in STAGES})
+
+
+def _beside() -> None:
+    settings = ChainSettings()
+    stages = (Features(settings.features), Fills(settings.fills), Equity(settings.equity))
+    for stage in stages:
+        stage.step(_nothing())
 
 
 if __name__ == "__main__":
-    Features(ChainSettings().features).step(_nothing())
+    _beside()
