@@ -1,0 +1,217 @@
+"""Replays of the peers' workload beside csp, on one core, and what memory a long one takes."""
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from pipeline.bus.publisher import Outgoing, Publisher
+from pipeline.bus.ranges import Range
+from pipeline.bus.topics import offset_bounds
+from pipeline.replay.engine import replay_file
+from pipeline.replay.merging import merged
+from pipeline.replay.messages import Stream, from_broker
+from pipeline.servers import Addresses
+from pipeline.settings import load_settings
+from pipeline.sources.files import read_arrivals
+from pipeline.stages.base import Block
+from pipeline.stages.chain import Chain
+from schemas.blocks import Array, Rows
+from schemas.codec import table_bytes, tick_bytes
+from tests.bench import peers
+from tests.bench.live.telling import tell
+from tests.bench.test_kernels import SYMBOLS, TICKS_1, interleaved, workload
+
+BLOCK = 4096
+LONG = 50_000_000
+PIECE = 1_000_000  # ticks of the long input that are made at once
+LIMIT_MB = 500
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """This process, its threads and the peers on one core; the broker has the other one."""
+    former, threads = os.sched_getaffinity(0), pa.cpu_count()
+    os.sched_setaffinity(0, {min(former)})
+    pa.set_cpu_count(1)
+    yield
+    os.sched_setaffinity(0, former)
+    pa.set_cpu_count(threads)
+
+
+def table_of(symbol: Array, ts: Array, price: Array) -> Any:
+    """The workload as a table of ticks."""
+    names = pa.array([f"S{i}" for i in range(SYMBOLS)])
+    return pa.table({"symbol": names.take(pa.array(symbol)), "ts": ts, "price": price})
+
+
+class Newest:
+    """A sink that keeps the newest row of each symbol, as csp's does."""
+
+    def __init__(self) -> None:
+        self.ticks = 0
+        self._last = np.zeros(SYMBOLS, np.int64)
+
+    def take(self, ticks: Rows, rows: Rows) -> None:
+        """Count the ticks, keep the offset of what is newest."""
+        self.ticks += len(ticks)
+        self._last[rows["symbol"]] = rows["offset"]
+
+
+def from_file(path: Path, last: str) -> float:
+    """Seconds from a Parquet file through the stages up to one, a row a tick at each."""
+    begin = time.perf_counter()
+    chain, sink = Chain(TICKS_1), Newest()
+    names = [stage.name for stage in chain.stages]
+    stages = chain.stages[: names.index(last) + 1]
+    for came in read_arrivals(path, BLOCK):
+        block = Block(came)
+        for stage in stages:
+            block = stage.step(block)
+        sink.take(block.rows["ticks"], block.rows[last])
+    assert sink.ticks == PIECE
+    return time.perf_counter() - begin
+
+
+def to_parquet(path: Path, out: Path, clock: str) -> float:
+    """Seconds of the command's own work: every row of every stage into Parquet."""
+    settings = load_settings([f"bars.clock={clock}"])
+    begin = time.perf_counter()
+    assert replay_file(path, out, settings)["rows"]["ticks"] == PIECE
+    return time.perf_counter() - begin
+
+
+async def from_topic(kafka: str, topic: str) -> float:
+    """Seconds from a topic through the whole chain, partitions merged, a row a tick."""
+    begin = time.perf_counter()
+    spans: dict[int, Range] = await offset_bounds(kafka, topic)
+    read = from_broker(kafka, topic)
+    streams = {n: Stream(read, n, span, BLOCK).portions() for n, span in spans.items()}
+    sink = Newest()
+    async for step in merged(streams, TICKS_1):
+        if "ticks" in step.rows:
+            sink.take(step.rows["ticks"], step.rows["predictions"])
+    assert sink.ticks == PIECE
+    return time.perf_counter() - begin
+
+
+@pytest.fixture
+async def topics(addresses: Addresses, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+    """The workload on topics: by framing and number of partitions, messages of one symbol."""
+    symbol, ts, price = workload(tmp_path / "topics.npz")
+    admin = AIOKafkaAdminClient(bootstrap_servers=addresses.kafka)
+    await admin.start()
+    made: dict[str, str] = {}
+    for title, partitions, frame in (
+        ("JSON arrays of 100, 1 partition", 1, 100),
+        ("JSON arrays of 100, 4 partitions", 4, 100),
+        ("Arrow blocks of 1,000, 4 partitions", 4, 1000),
+    ):
+        name = made[title] = f"bench-{os.urandom(6).hex()}"
+        await admin.create_topics([NewTopic(name, partitions, 1)])
+        records: list[tuple[int, Outgoing]] = []
+        for code in range(SYMBOLS):
+            mine = np.flatnonzero(symbol == code)
+            for at in range(0, len(mine), frame):
+                rows = mine[at : at + frame]
+                part = table_of(symbol[rows], ts[rows], price[rows])
+                value = tick_bytes(part.to_pylist()) if frame == 100 else table_bytes(part)
+                record = Outgoing(name, value, partition=code % partitions)
+                records.append((int(ts[rows[-1]]), record))
+        async with Publisher(addresses.kafka) as publisher:
+            await publisher.deliver(one for _, one in sorted(records, key=lambda pair: pair[0]))
+    yield made
+    await admin.delete_topics(list(made.values()))
+    await admin.close()
+
+
+@pytest.mark.usefixtures("one_core")
+async def test_replay_beside_csp(
+    repository: Path, tmp_path: Path, addresses: Addresses, topics: dict[str, str]
+) -> None:
+    """Ticks a second, medians of five in turn, each as a ratio to csp's five features."""
+    data, path = tmp_path / "ticks.npz", tmp_path / "ticks.parquet"
+    pq.write_table(table_of(*workload(data)), path, row_group_size=65_536)
+    folder = peers.scripts(repository)
+    csp = peers.environment("csp", ("csp", "numpy", "pandas"))
+
+    def peer() -> float:
+        return float(peers.measured(csp, folder / "bench_csp.py", data)[1]["seconds"])
+
+    def topic(name: str) -> float:
+        return asyncio.run(from_topic(addresses.kafka, name))
+
+    jobs = {
+        "csp, five features, from memory": peer,
+        "Parquet to features, rows dropped": lambda: from_file(path, "features"),
+        "Parquet to signals, rows dropped": lambda: from_file(path, "signals"),
+        "replay to Parquet, ticks:1": lambda: to_parquet(path, tmp_path / "out", "ticks:1"),
+        "replay to Parquet, time:10s": lambda: to_parquet(path, tmp_path / "out", "time:10s"),
+        **{
+            f"Kafka to signals: {title}": lambda name=name: topic(name)  # type: ignore[misc]  # a default binds it
+            for title, name in topics.items()
+        },
+    }
+    for job in list(jobs.values())[1:]:
+        await asyncio.to_thread(job)  # compiled and read once
+    seconds = await asyncio.to_thread(interleaved, jobs)
+    base = statistics.median(seconds["csp, five features, from memory"])
+    lines = [f"{PIECE:,} ticks, {SYMBOLS} symbols, one core, medians of 5"]
+    for title, found in seconds.items():
+        middle = statistics.median(found)
+        lines.append(
+            f"{title:54} {PIECE / middle:>12,.0f} ticks/s {base / middle:6.2f} x csp"
+            f"  (min {min(found):.2f} max {max(found):.2f} s)"
+        )
+    tell(repository, "replay-inputs", lines)
+
+
+MEMORY = """
+import json, resource, sys, time
+from pathlib import Path
+from pipeline.replay.engine import replay_file
+from pipeline.settings import load_settings
+begin = time.perf_counter()
+manifest = replay_file(Path(sys.argv[1]), Path(sys.argv[2]), load_settings())
+print(json.dumps({
+    "ticks": manifest["rows"]["ticks"],
+    "bars": manifest["rows"]["bars"],
+    "seconds": round(time.perf_counter() - begin, 1),
+    "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+}))
+"""
+
+
+def test_memory_of_a_long_replay(repository: Path, tmp_path: Path) -> None:
+    """50,000,000 ticks from Parquet to Parquet under 500 MB."""
+    symbol, ts, price = workload(tmp_path / "piece.npz")
+    path = tmp_path / "long.parquet"
+    span = int(ts[-1] - ts[0]) + 1_000_000
+    with pq.ParquetWriter(path, table_of(symbol, ts, price).schema, compression="zstd") as file:
+        for number in range(LONG // PIECE):
+            file.write_table(table_of(symbol, ts + number * span, price), row_group_size=65_536)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(path), str(tmp_path / "out")],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    figures = json.loads(done.stdout)
+    tell(repository, "replay-memory", [json.dumps(figures)])
+    assert figures["ticks"] == LONG
+    assert figures["rss_mb"] < LIMIT_MB
