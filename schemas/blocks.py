@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 SCHEMA_VERSION: Final = 1
+_MANY: Final = 1024  # rows from which Arrow itself is the faster one
 
 Kind = Literal["int64", "int32", "float64", "symbol", "label"]
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -399,6 +400,10 @@ def _float_arrays(columns: Sequence[Array]) -> list[Any]:
 def _text_array(values: Array, words: Sequence[str]) -> Any:
     """An Arrow array of texts by their codes, -1 null: for a few rows much faster than `take`."""
     n = len(values)
+    if n >= _MANY:
+        absent = values < 0
+        codes = pa.array(values, mask=absent if np.count_nonzero(absent) else None)
+        return pa.array(words, pa.utf8()).take(codes)
     texts = [words[code] if code >= 0 else "" for code in values.tolist()]
     encoded = "".join(texts).encode()
     ends = np.zeros(n + 1, np.int32)
