@@ -30,6 +30,20 @@ def _codes(offset: Array, index: Array, base: int) -> Array:
     return ((offset - base) << _INDEX_BITS) + index
 
 
+def _places_of(rows: Mapping[str, Rows], places: Array, base: int) -> dict[str, Array]:
+    """For the rows of each stage, one past the place of the tick that triggered each of them."""
+    found: dict[str, Array] = {}
+    known: dict[int, Array] = {}  # most stages take the identities of an earlier one as they are
+    for stage, some in rows.items():
+        offset = some["offset"]
+        if id(offset) not in known:
+            known[id(offset)] = np.searchsorted(
+                places, _codes(offset, some["index"], base), "right"
+            )
+        found[stage] = known[id(offset)]
+    return found
+
+
 class _Lane:
     """The chain of one partition, and its rows that wait for those of others.
 
@@ -54,6 +68,14 @@ class _Lane:
         """Whether nothing waits."""
         return not self._rejects and not any(len(keys) for keys in self._keys.values())
 
+    async def steps(self) -> AsyncGenerator[Merged, None]:
+        """All of the partition when there is no other: it is in order already."""
+        async for came, unread in self._portions:
+            block = self._chain.step(came, unread)
+            self.came += len(came)
+            rejects = sorted(block.rejects, key=lambda reject: (reject.offset, reject.index))
+            yield Merged(block.rows, [(self.partition, one) for one in rejects], self.came)
+
     async def refill(self) -> None:
         """Step the next portion of the partition."""
         portion = await anext(self._portions, None)
@@ -68,12 +90,7 @@ class _Lane:
         # One in front: the key of what stands before the first tick.
         keys = np.maximum.accumulate(np.concatenate([[self.last], ticks["ts"]]))
         self._rows = dict(block.rows)
-        self._keys = {
-            stage: keys[
-                np.searchsorted(places, _codes(rows["offset"], rows["index"], base), "right")
-            ]
-            for stage, rows in block.rows.items()
-        }
+        self._keys = {stage: keys[at] for stage, at in _places_of(block.rows, places, base).items()}
         self._rejects = sorted(block.rejects, key=lambda reject: (reject.offset, reject.index))
         at = [(reject.offset, reject.index) for reject in self._rejects]
         offset, index = np.array(at, np.int64).reshape(-1, 2).T
@@ -144,6 +161,10 @@ async def merged(
     lanes = [_Lane(number, settings, sources[number]) for number in sorted(sources)]
     words = _Words()
     try:
+        if len(lanes) == 1:
+            async for step in lanes[0].steps():
+                yield step
+            return
         while True:
             for lane in lanes:
                 while lane.empty and not lane.ended:

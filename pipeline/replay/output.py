@@ -21,6 +21,7 @@ from schemas.blocks import STAGES, Rows, arrow_schema, to_arrow
 
 MANIFEST: Final = "manifest.json"
 REJECTED: Final = "rejected"
+_SCATTERED: Final = 64  # batches that wait for a row group
 _REJECTED: Final = pa.schema(
     [
         ("partition", pa.int32()),
@@ -59,6 +60,9 @@ class _Writer:
         self._waiting.append(batch)
         self._rows += batch.num_rows
         self.total += batch.num_rows
+        if len(self._waiting) >= _SCATTERED:
+            # A batch of a few rows takes a hundred times their bytes.
+            self._waiting = pa.Table.from_batches(self._waiting).combine_chunks().to_batches()
         if self._rows >= self._row_group:
             table = pa.Table.from_batches(self._waiting)
             whole = self._rows - self._rows % self._row_group

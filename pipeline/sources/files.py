@@ -66,8 +66,10 @@ def _open(path: Path) -> Iterator[Any]:
     kind = suffixes[-1] if suffixes else ""
     if kind in {".parquet", ".pq"}:
         with pa.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(_ROWS):
-                yield pa.Table.from_batches([batch])
+            for group in range(file.num_row_groups):
+                # Asked for all groups at once, the reader would hold the bytes of those before.
+                for batch in file.iter_batches(_ROWS, row_groups=[group]):
+                    yield pa.Table.from_batches([batch])
     elif kind in {".arrow", ".feather", ".ipc", ".arrows"}:
         yield from _open_arrow(path)
     elif kind == ".csv" or suffixes[-2:] == [".csv", ".gz"]:

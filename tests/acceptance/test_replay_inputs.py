@@ -199,6 +199,22 @@ def test_an_interrupted_replay_leaves_nothing_half_written(
     assert not (tmp_path / ".old.partial").exists()
 
 
+def test_a_full_disk_is_one_line(long: Path, tmp_path: Path) -> None:
+    """No space for the output: the file is named, exit code 1, nothing is left behind."""
+    limited = 'ulimit -f 200; exec "$0" "$@"'
+    command = (TICKSTREAM, "replay", str(long), "--out", str(tmp_path / "o"), "--bar", "ticks:1")
+    done = subprocess.run(
+        ["/bin/bash", "-c", limited, *command],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ".parquet: cannot be written: " in only_line(done, 1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_killed_replay_keeps_no_half_stretch(servers: Addresses, tmp_path: Path) -> None:
     """Killed while it keeps a topic: no file under a final name; the next run sweeps."""
     values = {**naming(servers), "XDG_CACHE_HOME": cache_home(tmp_path)}

@@ -100,7 +100,8 @@ async def from_topic(kafka: str, topic: str) -> float:
     begin = time.perf_counter()
     spans: dict[int, Range] = await offset_bounds(kafka, topic)
     read = from_broker(kafka, topic)
-    streams = {n: Stream(read, n, span, BLOCK).portions() for n, span in spans.items()}
+    block = load_settings().replay.block // len(spans)
+    streams = {n: Stream(read, n, span, block).portions() for n, span in spans.items()}
     sink = Newest()
     async for step in merged(streams, TICKS_1):
         if "ticks" in step.rows:

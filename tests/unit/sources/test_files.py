@@ -321,3 +321,19 @@ def test_the_bundled_sample_is_what_pandas_reads(sample: Path) -> None:
     assert found["price"].tolist() == truth["price"].tolist()
     assert found["size"].tolist() == truth["size"].astype(float).tolist()
     assert found["ts"].tolist() == truth["ts"].tolist()
+
+
+def test_a_long_parquet_file_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    """No more than some row groups are held at a time, however many there are."""
+    path, n = tmp_path / "long.parquet", 60
+    price = np.random.default_rng(0).random(20_000)
+    table = pa.table({"symbol": ["A"] * 20_000, "ts": np.arange(20_000) + TS, "price": price})
+    with pa.parquet.ParquetWriter(path, table.schema) as file:
+        for _ in range(n):
+            file.write_table(table)
+    before = pa.total_allocated_bytes()
+    held = []
+    for came in read_arrivals(path, 7000):
+        assert len(came) <= 7000
+        held.append(pa.total_allocated_bytes() - before)
+    assert max(held) < 20 * price.nbytes  # a third of what one column of the file takes
