@@ -159,11 +159,11 @@ async def test_replay_beside_csp(
     jobs = {
         "csp, five features, from memory": peer,
         "Parquet to features, rows dropped": lambda: from_file(path, "features"),
-        "Parquet to signals, rows dropped": lambda: from_file(path, "signals"),
+        "Parquet to equity, the whole chain, rows dropped": lambda: from_file(path, "equity"),
         "replay to Parquet, ticks:1": lambda: to_parquet(path, tmp_path / "out", "ticks:1"),
         "replay to Parquet, time:10s": lambda: to_parquet(path, tmp_path / "out", "time:10s"),
         **{
-            f"Kafka to signals: {title}": lambda name=name: topic(name)  # type: ignore[misc]  # a default binds it
+            f"Kafka, the whole chain: {title}": lambda name=name: topic(name)  # type: ignore[misc]  # a default binds it
             for title, name in topics.items()
         },
     }
