@@ -136,7 +136,13 @@ class Host:
         if sum(len(one.message.value or b"") for one in messages) < _HEAVY:
             return owned.step(messages)
         async with self._stepping:
-            return await asyncio.to_thread(owned.step, messages)
+            step = asyncio.ensure_future(asyncio.to_thread(owned.step, messages))
+            try:
+                return await asyncio.shield(step)
+            finally:
+                # A thread cannot be cancelled: until it is done the state is half moved, and the
+                # farewell of a worker that was told to stop might save it so.
+                await asyncio.wait([step])
 
     async def _publish_jobs(self) -> None:
         while True:
