@@ -47,6 +47,8 @@ class Block:
             self.after,
             self.end_offset,
             self.gaps,
+            self.books,
+            self.filled_at,
         )
 
 
@@ -74,6 +76,24 @@ class Stage(Protocol):
     def rename(self, old: int, new: int) -> None:
         """Move the state of one symbol to another; the old one starts anew."""
         ...
+
+
+class PerSymbol(Stage):
+    """A stage whose whole state is `_arrays`, each with a row for each symbol."""
+
+    _arrays: dict[str, Array]
+
+    def snapshot(self) -> State:
+        """The arrays, copied."""
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    def restore(self, state: State) -> None:
+        """Continue from a snapshot."""
+        self._arrays = {name: state[name].copy() for name in self._arrays}
+
+    def rename(self, old: int, new: int) -> None:
+        """Move the rows of one symbol to another."""
+        moved(self._arrays, old, new)
 
 
 def grown(array: Array, n: int, fill: float) -> Array:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import MisuseError
 from pipeline.kernels.jit import uncached
-from pipeline.stages.base import Block, Stage, State, grown, moved
+from pipeline.stages.base import Block, PerSymbol, grown
 from schemas.blocks import COLUMNS, Array, Column, Rows, extend
 
 USER_MODULE: Final = "tickstream_user_features"
@@ -161,7 +161,7 @@ def _try(one: Feature) -> None:
         ) from error
 
 
-class Custom(Stage):
+class Custom(PerSymbol):
     """Fills the user's columns of `features`; without any it passes the block on."""
 
     name: ClassVar[str] = "custom"
@@ -220,15 +220,3 @@ class Custom(Stage):
                 continue
             out[i] = _value(one, window)
         return out
-
-    def snapshot(self) -> State:
-        """Windows, copied."""
-        return {name: array.copy() for name, array in self._arrays.items()}
-
-    def restore(self, state: State) -> None:
-        """Continue from a snapshot."""
-        self._arrays = {name: state[name].copy() for name in self._arrays}
-
-    def rename(self, old: int, new: int) -> None:
-        """Move the state of one symbol to another."""
-        moved(self._arrays, old, new)

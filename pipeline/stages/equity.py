@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from pipeline.kernels import equity as kernels
 from pipeline.kernels import fills as books
-from pipeline.stages.base import Block, Stage, State, grow, moved
+from pipeline.stages.base import Block, PerSymbol, grow
 from schemas.blocks import Array, Rows, empty
 
 _FLOATS: Final = {
@@ -51,7 +51,7 @@ class EquitySettings(BaseModel):
         return period
 
 
-class Equity(Stage):
+class Equity(PerSymbol):
     """Tells each book when a beat of the clock has passed in which its symbol had a bar.
 
     A book belongs to one symbol of one partition. The portfolio is the sum over all books, each
@@ -116,15 +116,3 @@ class Equity(Stage):
         columns["equity"][:] = columns["cash"] + columns["position"] * columns["mark"]
         columns["refused"][:] = floats[:, books.REFUSED]
         return rows
-
-    def snapshot(self) -> State:
-        """Open beats, copied."""
-        return {name: array.copy() for name, array in self._arrays.items()}
-
-    def restore(self, state: State) -> None:
-        """Continue from a snapshot."""
-        self._arrays = {name: state[name].copy() for name in self._arrays}
-
-    def rename(self, old: int, new: int) -> None:
-        """Move the open beat of one symbol to another."""
-        moved(self._arrays, old, new)

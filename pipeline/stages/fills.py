@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import fills as kernels
-from pipeline.stages.base import HEAD, Block, Stage, State, grow, moved
+from pipeline.stages.base import HEAD, Block, PerSymbol, grow
 from schemas.blocks import Array, empty
 
 _MARKS: Final = (
@@ -96,7 +96,7 @@ class FillsSettings(BaseModel):
     daily_loss: Share | None = Field(None, description="sell all and stop until the next UTC day")
 
 
-class Fills(Stage):
+class Fills(PerSymbol):
     """Trades what signals say; a decision is never filled at or before its own trigger.
 
     The one exception is `mode` close. No fill at a reference that is stale, crossed, one-sided, not
@@ -145,18 +145,6 @@ class Fills(Stage):
         filled_at = np.full(n, -1, np.int64)
         filled_at[at] = rows["ts"]
         return replace(block.plus(rows), books=books, filled_at=filled_at)
-
-    def snapshot(self) -> State:
-        """Books and waiting orders, copied."""
-        return {name: array.copy() for name, array in self._arrays.items()}
-
-    def restore(self, state: State) -> None:
-        """Continue from a snapshot."""
-        self._arrays = {name: state[name].copy() for name in self._arrays}
-
-    def rename(self, old: int, new: int) -> None:
-        """Move the book of one symbol to another."""
-        moved(self._arrays, old, new)
 
 
 def _constants(settings: FillsSettings, latency: int, *, rows: bool) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import predictions as kernels
-from pipeline.stages.base import Block, Stage, State, grow, head, moved, room
+from pipeline.stages.base import Block, PerSymbol, grow, head, room
 from schemas.blocks import Array, Rows, empty
 
 # The columns that the kernel fills, in the order of its outputs.
@@ -22,7 +22,7 @@ class PredictionsSettings(BaseModel):
     momentum_scale: float = Field(0.5, ge=-10, le=10)
 
 
-class Predictions(Stage):
+class Predictions(PerSymbol):
     """Two engines, momentum and base_rate, at even weights; matured labels teach base_rate."""
 
     name: ClassVar[str] = "predictions"
@@ -73,15 +73,3 @@ class Predictions(Stage):
         rows.update(zip(_COLUMNS, out[:, :n], strict=True))
         rows["close"] = columns["close"]
         return block.plus(Rows(self.name, rows, bars.symbols))
-
-    def snapshot(self) -> State:
-        """Closes that wait for their label, and the counts, copied."""
-        return {name: array.copy() for name, array in self._arrays.items()}
-
-    def restore(self, state: State) -> None:
-        """Continue from a snapshot."""
-        self._arrays = {name: state[name].copy() for name in self._arrays}
-
-    def rename(self, old: int, new: int) -> None:
-        """Move the state of one symbol to another."""
-        moved(self._arrays, old, new)

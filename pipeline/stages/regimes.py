@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import regimes as kernels
-from pipeline.stages.base import Block, Stage, State, grow, head, moved, room
+from pipeline.stages.base import Block, PerSymbol, grow, head, room
 from schemas.blocks import Array, Rows, empty
 
 
@@ -20,7 +20,7 @@ class RegimesSettings(BaseModel):
     trend_above: float = Field(0.3, ge=0, le=1)
 
 
-class Regimes(Stage):
+class Regimes(PerSymbol):
     """Tags low | mid | high and range | trend; null until the windows are full."""
 
     name: ClassVar[str] = "regimes"
@@ -65,15 +65,3 @@ class Regimes(Stage):
         rows["vol"], rows["trend"] = labels[:, :n]
         rows["efficiency_ratio"], rows["vol_low"], rows["vol_high"] = floats[:, :n]
         return block.plus(Rows(self.name, rows, bars.symbols))
-
-    def snapshot(self) -> State:
-        """Windows, copied."""
-        return {name: array.copy() for name, array in self._arrays.items()}
-
-    def restore(self, state: State) -> None:
-        """Continue from a snapshot."""
-        self._arrays = {name: state[name].copy() for name in self._arrays}
-
-    def rename(self, old: int, new: int) -> None:
-        """Move the state of one symbol to another."""
-        moved(self._arrays, old, new)
