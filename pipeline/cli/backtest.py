@@ -20,8 +20,7 @@ from pipeline.cli.options import (
     time_option,
 )
 from pipeline.cli.progress import Progress, display
-from pipeline.cli.replay import FROM, TO, replay_served
-from pipeline.errors import MisuseError
+from pipeline.cli.replay import FROM, TO, fitting, replay_served
 from pipeline.replay.backtest import REPORT
 from pipeline.replay.backtest import backtest as run_backtest
 from pipeline.replay.engine import parse_input, replay_file
@@ -78,17 +77,16 @@ def backtest(
     """
     settings = settings_of(sets, bar)
     found = parse_input(source)
+    times = time_option(start, "--from"), time_option(end, "--to")
+    fitting(source, found, times)
     warm()
-    first, last = time_option(start, "--from"), time_option(end, "--to")
     with Progress(f"backtesting {source}") as progress:
 
         def replay(into: Path) -> Mapping[str, Any]:
             if isinstance(found, Path):
-                if first is not None or last is not None:
-                    raise MisuseError("--from and --to are for what a server has, not for a file")
                 reading = reading_of(factors, zone, fold)
                 return replay_file(found, into, settings, progress, reading)
-            return replay_served(found, into, settings, data_dir, (first, last), progress)
+            return replay_served(found, into, settings, data_dir, times, progress)
 
         figures = run_backtest(out, replay, report, trials=trials, year=year)
     if as_json:

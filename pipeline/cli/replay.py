@@ -47,6 +47,8 @@ from pipeline.store.pool import open_pool
 from pipeline.store.statements import statement
 from schemas.topics import PRICES
 
+Times = tuple[int | None, int | None]  # --from and --to in ns
+
 FROM = click.option("--from", "start", metavar="TIME", help="RFC 3339 with zone, or epoch.")
 TO = click.option("--to", "end", metavar="TIME", help="The same; not included.")
 _OFFSETS = click.option(
@@ -100,8 +102,8 @@ def replay(
     """
     settings = settings_of(sets, bar)
     found = parse_input(source)
-    first, last = time_option(start, "--from"), time_option(end, "--to")
-    _fitting(source, found, first, last, offsets, cached=cached)
+    times = time_option(start, "--from"), time_option(end, "--to")
+    fitting(source, found, times, offsets, cached=cached)
     limits = offsets_option(offsets)
     warm()
     with Progress(f"replaying {source}") as progress:
@@ -109,7 +111,7 @@ def replay(
             manifest = replay_file(found, out, settings, progress, reading_of(factors, zone, fold))
         else:
             manifest = replay_served(
-                found, out, settings, data_dir, (first, last), progress, limits, cached=cached
+                found, out, settings, data_dir, times, progress, limits, cached=cached
             )
         seconds = progress.seconds
     if as_json:
@@ -126,13 +128,13 @@ def replay_served(
     out: Path,
     settings: Settings,
     data_dir: Path | None,
-    times: tuple[int | None, int | None],
+    times: Times,
     progress: Progress,
     limits: Mapping[int, Limits] | None = None,
     *,
     cached: bool = False,
 ) -> dict[str, Any]:
-    """Replay what a server has, TOPIC or STORED, between two times in ns, None for no bound."""
+    """Replay what a server has, TOPIC or STORED, between two times; None is no bound."""
     first, last = times
     if found != TOPIC:
         (postgres,) = demand(named_or_running(settings, data_dir), "postgres")
@@ -145,16 +147,20 @@ def replay_served(
     return run(_topic(kafka, request, home, out, settings, progress))
 
 
-def _fitting(
+def fitting(
     source: str,
     found: Path | str,
-    first: int | None,
-    last: int | None,
-    offsets: tuple[str, ...],
+    times: Times,
+    offsets: tuple[str, ...] = (),
     *,
-    cached: bool,
+    cached: bool = False,
 ) -> None:
-    """Refuse options that mean nothing for this input."""
+    """Refuse options that mean nothing for this input.
+
+    Raises:
+        MisuseError: one does.
+    """
+    first, last = times
     bounded = first is not None or last is not None
     if isinstance(found, Path) and bounded:
         raise MisuseError(f"--from and --to are for {TOPIC} and {STORED}, not for a file")
