@@ -19,9 +19,7 @@ _REST: Final = 1.0  # seconds that a failing cache is left alone
 _LOOK: Final = 2.0  # seconds between looks whether it came back empty
 _ASKED: Final = 500  # symbols of one query
 _HELD: Final = 50_000  # rows that wait as they are; more are made one document a key
-_PACE: Final = (
-    0.005  # seconds between writes: of a symbol's rows only the last one is made a document
-)
+_PACE: Final = 0.005  # seconds between writes: only the last of a symbol's rows becomes a document
 
 
 class CacheKeeper:

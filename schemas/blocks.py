@@ -334,6 +334,16 @@ def _nothing(stage: str) -> Mapping[str, Array]:
     return MappingProxyType(_filled(stage, 0))
 
 
+def spoken(rows: Rows, column: Column, at: int) -> Any:
+    """A value as people read it: words for codes, None for null."""
+    value = rows[column.name][at].item()
+    if column.kind == "symbol":
+        return rows.symbols[value]
+    if column.kind == "label":
+        return None if value < 0 else column.labels[value]
+    return None if value != value else value  # noqa: PLR0124 -- NaN is null
+
+
 def empty(stage: str, n: int = 0, symbols: Sequence[str] = ()) -> Rows:
     """Rows of a stage to be filled: floats NaN, labels and integers -1."""
     columns = _filled(stage, n) if n else _nothing(stage)

@@ -13,7 +13,6 @@ from redis.exceptions import RedisError
 from pipeline.errors import UnavailableError
 from pipeline.settings import CacheSettings
 from schemas.blocks import Rows
-from schemas.codec import row_documents
 
 KEYS: Final[Mapping[str, str]] = {
     "ticks": "price",
@@ -63,11 +62,6 @@ def last_rows(*parts: Rows) -> list[Rows]:
             found.append(rows.take(last[codes]) if len(codes) < len(rows) else rows)
             seen.update(rows.symbols[code] for code in codes)
     return found
-
-
-def newest(*parts: Rows) -> list[dict[str, Any]]:
-    """The document of the last row of each symbol, of rows of a stage in order of identity."""
-    return [document for rows in last_rows(*parts) for document in row_documents(rows)]
 
 
 def entries(stage: str, documents: Iterable[Mapping[str, Any]]) -> list[Entry]:

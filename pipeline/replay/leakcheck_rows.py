@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from schemas.arrivals import Arrivals
-from schemas.blocks import COLUMNS, STAGES, Array, Column, Rows
+from schemas.blocks import COLUMNS, STAGES, Array, Column, Rows, spoken
 from schemas.times import format_rfc3339
 
 Kind = Literal[
@@ -160,13 +160,3 @@ def place_of(rows: Rows, at: int, kind: Kind, column: str, detail: str = "") -> 
     )
     symbol = rows.symbols[code] if 0 <= code < len(rows.symbols) else ""
     return Leak(kind, rows.stage, column, partition, offset, index, symbol, ts, detail=detail)
-
-
-def spoken(rows: Rows, column: Column, at: int) -> Any:
-    """A value as people read it: words for codes, None for null."""
-    value = rows[column.name][at].item()
-    if column.kind == "symbol":
-        return rows.symbols[value]
-    if column.kind == "label":
-        return None if value < 0 else column.labels[value]
-    return None if value != value else value  # noqa: PLR0124 -- NaN is null

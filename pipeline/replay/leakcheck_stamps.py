@@ -5,10 +5,10 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.replay.leakcheck_rows import Leak, differing, keys, place_of, spoken
+from pipeline.replay.leakcheck_rows import Leak, differing, keys, place_of
 from pipeline.stages.base import Block
 from schemas.arrivals import Arrivals
-from schemas.blocks import COLUMNS, Array, Rows
+from schemas.blocks import COLUMNS, Array, Rows, spoken
 
 # Stages of one row a decision, stamped with the bar's end. A fill has a time of its own.
 STAMPED: Final = ("bars", "features", "regimes", "predictions", "signals")

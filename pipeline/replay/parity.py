@@ -12,7 +12,7 @@ from pipeline.settings import Settings
 from pipeline.stages.chain import Chain
 from pipeline.store import reads
 from pipeline.store.pool import Pool
-from schemas.blocks import COLUMNS, STAGES, Array, Rows
+from schemas.blocks import COLUMNS, STAGES, Array, Rows, spoken
 from schemas.topics import PRICES
 
 
@@ -57,15 +57,6 @@ def _bits(rows: Rows, name: str, kind: str) -> Array:
     return values
 
 
-def _value(rows: Rows, column: Any, at: int) -> Any:
-    value = rows[column.name][at].item()
-    if column.kind == "symbol":
-        return rows.symbols[value]
-    if column.kind == "label":
-        return None if value < 0 else column.labels[value]
-    return None if value != value else value  # noqa: PLR0124 -- NaN is null
-
-
 def _canonical(rows: Rows) -> Rows:
     """One NaN for every null: Postgres and Arrow keep no payload of a NaN."""
     columns = {
@@ -88,7 +79,7 @@ def first_difference(live: Rows, replayed: Rows) -> Difference | None:
             first, where = int(wrong[0]), column.name
     if where:
         column = next(c for c in COLUMNS[live.stage] if c.name == where)
-        values = (_value(live, column, first), _value(replayed, column, first))
+        values = (spoken(live, column, first), spoken(replayed, column, first))
         return _difference(replayed, first, where, *values)
     if len(live) != len(replayed):
         longer = live if len(live) > len(replayed) else replayed

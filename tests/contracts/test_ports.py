@@ -18,7 +18,7 @@ from agents.source import FaustSource
 from pipeline.bus.publisher import Outgoing, Publisher
 from pipeline.bus.ranges import read_ranges
 from pipeline.bus.topics import ensure_topics, offset_bounds
-from pipeline.cache.latest import Cache, Entry, entries, newest, open_cache
+from pipeline.cache.latest import Cache, Entry, entries, open_cache
 from pipeline.errors import FencedError
 from pipeline.servers import Addresses
 from pipeline.settings import CacheSettings, TopicSettings
@@ -26,6 +26,7 @@ from pipeline.store.live import LiveStore, compress
 from pipeline.store.pool import Pool
 from schemas.arrivals import Message
 from schemas.topics import PRICES
+from tests.fixtures.rows import newest
 from tests.simulation.faults import Faults
 from tests.simulation.group import Member
 from tests.simulation.loop import Process, SimulatedLoop

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from pipeline.cache.latest import Cache, entries, newest, open_cache
+from pipeline.cache.latest import Cache, entries, open_cache
 from pipeline.servers.postgres import PostgresServer
 from pipeline.servers.valkey import ValkeyServer
 from pipeline.settings import Settings, StoreSettings, fresh_id
@@ -16,6 +16,7 @@ from pipeline.store.live import LiveStore, PartitionBatch
 from pipeline.store.migrate import migrate
 from pipeline.store.pool import open_pool
 from schemas.blocks import COLUMNS, Rows, empty
+from tests.fixtures.rows import newest
 
 START = 1_767_605_400_000_000_000  # 2026-01-05T09:30:00Z
 SECOND = 1_000_000_000

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.cache.latest import Cache, Entry, channel_of, encode, entries, newest, open_cache
+from pipeline.cache.latest import Cache, Entry, channel_of, encode, entries, open_cache
 from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
 from pipeline.servers import Addresses
 from pipeline.settings import CacheSettings
 from schemas.blocks import STAGES
-from tests.fixtures.rows import rows_of
+from tests.fixtures.rows import newest, rows_of
 
 
 def entry(key: str, identity: tuple[int, int, int]) -> Entry:

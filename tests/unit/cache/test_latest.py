@@ -18,7 +18,6 @@ from pipeline.cache.latest import (
     encode,
     entries,
     key_of,
-    newest,
     open_cache,
     row_entries,
 )
@@ -26,7 +25,7 @@ from pipeline.errors import UnavailableError
 from pipeline.settings import CacheSettings
 from schemas.blocks import STAGES, empty, names_of
 from schemas.codec import row_documents
-from tests.fixtures.rows import rows_of
+from tests.fixtures.rows import newest, rows_of
 
 IDENTITIES = st.tuples(st.integers(0, 1023), st.integers(0, 2**63 - 1), st.integers(0, 2**31 - 1))
 

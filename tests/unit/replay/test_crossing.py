@@ -4,7 +4,6 @@ The figures are those of `oracles/backtest_oracles.py` (QUANT.md 4.3): 1,000,000
 in, long only, 10 bp.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import arch.data.sp500
@@ -13,18 +12,9 @@ import pandas as pd
 import pytest
 
 from pipeline.settings import Settings, load_settings
-from schemas import blocks
 from tests.fixtures.ticks import arrivals_of, frame, run
 
 STRATEGY = Path(__file__).parents[2] / "fixtures" / "strategies" / "sma_cross.py"
-
-
-@pytest.fixture(autouse=True)
-def _columns_as_before() -> Iterator[None]:
-    """A user's columns live as long as the process; other tests know none of them."""
-    before = blocks._COLUMNS["features"]
-    yield
-    blocks._COLUMNS["features"] = before
 
 
 def sp500() -> pd.DataFrame:
