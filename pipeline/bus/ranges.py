@@ -107,6 +107,11 @@ class Stretch:
     ranges: Mapping[int, Range]
 
 
+def first_ms(ns: int | None) -> int | None:
+    """The first millisecond, as the broker counts, that is not before a time; None for none."""
+    return None if ns is None else -(-ns // 1_000_000)
+
+
 async def resolve(bootstrap: str, request: Request) -> Stretch:
     """What a request means on this broker now.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.bus.ranges import Limits, Request
+from pipeline.bus.ranges import Limits, Request, first_ms
 from pipeline.cli.options import (
     BAR,
     DATA_DIR,
@@ -142,7 +142,7 @@ def replay_served(
     kafka = named_or_running(settings, data_dir)["kafka"]
     if kafka is None and not cached:
         demand({"kafka": kafka}, "kafka")
-    request = Request(PRICES, _ms(first), _ms(last), limits)
+    request = Request(PRICES, first_ms(first), first_ms(last), limits)
     home = topics_cache() if cached else None
     return run(_topic(kafka, request, home, out, settings, progress))
 
@@ -170,11 +170,6 @@ def fitting(
         raise MisuseError("--offsets say what --from and --to would say: give one of them")
     if first is not None and last is not None and first > last:
         raise MisuseError("--from is later than --to")
-
-
-def _ms(ns: int | None) -> int | None:
-    """The first millisecond, as the broker counts, that is not before a time."""
-    return None if ns is None else -(-ns // 1_000_000)
 
 
 async def _topic(

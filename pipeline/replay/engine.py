@@ -20,9 +20,7 @@ from schemas.topics import PRICES
 
 TOPIC: Final = f"kafka:{PRICES}"
 STORED: Final = "postgres:ticks"
-_FETCH: Final = (
-    16_384  # stored ticks that are fetched at once: Python objects, before they are columns
-)
+_FETCH: Final = 16_384  # stored ticks fetched at once: Python objects, before they are columns
 
 
 class Progress(Protocol):

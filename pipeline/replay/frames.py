@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from pipeline.bus.ranges import Limits, Request
+from pipeline.bus.ranges import Limits, Request, first_ms
 from pipeline.errors import MisuseError
 from pipeline.replay.engine import STORED, TOPIC, replay_topic
 from pipeline.replay.kept import open_topic
@@ -64,7 +64,8 @@ def to_pandas(
     if offsets is not None and name != TOPIC:
         raise MisuseError(f"offsets are for {TOPIC}, not for {name}")
     if name == TOPIC:
-        return _replayed(chosen, stage, Request(PRICES, _ms(span[0]), _ms(span[1]), offsets))
+        request = Request(PRICES, first_ms(span[0]), first_ms(span[1]), offsets)
+        return _replayed(chosen, stage, request)
     if name in {POSTGRES, STORED}:
         return _table(asyncio.run(_stored(chosen, stage, *span)))
     return _between(_written(Path(source), stage), *span)
@@ -77,10 +78,6 @@ def _time(said: str | int | None, name: str) -> int | None:
     if ns == NO_TIME:
         raise MisuseError(f"{name}={said!r} is no RFC 3339 time with zone, as 2024-08-08T23:54:15Z")
     return ns
-
-
-def _ms(ns: int | None) -> int | None:
-    return None if ns is None else -(-ns // 1_000_000)
 
 
 def _written(directory: Path, stage: str) -> pd.DataFrame:
