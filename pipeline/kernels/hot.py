@@ -13,6 +13,7 @@ from typing import Final, ParamSpec, TypeVar, cast
 from numba import njit
 
 from pipeline.kernels import jit  # noqa: F401 -- it sets where compiled code is cached
+from pipeline.kernels.indexing import FromStart
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,6 +25,7 @@ _OPTIONS: Final[Mapping[str, object]] = {
     "fastmath": False,
     "error_model": "numpy",
     "_nrt": False,
+    "pipeline_class": FromStart,
 }
 # A piece lives in the code of the loops that call it: there it is cached, and nobody else calls it.
 _INNER: Final[Mapping[str, object]] = {
