@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from schemas.blocks import Array
+from schemas.blocks import Array, present
 from schemas.ticks import SYMBOL_PATTERN, Reason
 from schemas.times import NO_TIME, parse_time, to_ns
 
@@ -88,8 +88,7 @@ class Gap:
         return self.to_id - self.from_id + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Arrivals:
+class Arrivals(msgspec.Struct, frozen=True, eq=False):
     """Ticks as they arrived, not judged yet, in columns of shape (n,).
 
     Floats are NaN where a field is missing; `ts` and `known_at` are ns (NO_TIME when unreadable);
@@ -143,12 +142,13 @@ def from_structs(
 ) -> dict[str, Array]:
     """Columns of decoded ticks; only `fields` are looked at, the others are missing in all."""
     n = len(ticks)
+    missing = np.full(n, np.nan)  # one array for all of them: it is read, never written
     columns: dict[str, Array] = {}
     for name in (*FLOATS, *FACTORS):
         if name in fields:
             columns[name] = np.array(list(map(attrgetter(name), ticks)), np.float64)
         else:
-            columns[name] = np.full(n, np.nan)
+            columns[name] = missing
     columns["symbol"] = _symbol_codes((tick.symbol for tick in ticks), index)
     columns["ts"] = _time_column([tick.ts for tick in ticks])
     columns["side"] = (
@@ -175,7 +175,24 @@ def from_structs(
 def _cast(column: Any, kind: Any) -> Any:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return column.cast(kind)
+    return column if column.type == kind else column.cast(kind)
+
+
+def _coded(column: Any) -> tuple[list[str], Array]:
+    """The words that a column of texts has, "" for null, and for each row which one it has."""
+    kind = column.type
+    ready = pa.types.is_dictionary(kind) and kind.value_type == pa.utf8()
+    if ready and column.dictionary.null_count:
+        ready = False
+    coded = column if ready else _cast(column, pa.utf8()).dictionary_encode()
+    words = coded.dictionary.to_pylist()
+    indices = coded.indices.cast(pa.int32())
+    if indices.null_count:
+        indices = indices.fill_null(len(words))
+        words.append("")
+    codes = indices.to_numpy(zero_copy_only=False)
+    # A dictionary that came with the column may be one of many columns.
+    return (words, codes) if not ready else present(codes, words)[::-1]
 
 
 def _arrow_times(column: Any) -> Array:
@@ -188,7 +205,10 @@ def _arrow_times(column: Any) -> Array:
         return np.array([parse_time(text) for text in column.to_pylist()], np.int64)
     if not pa.types.is_integer(column.type):
         raise pa.ArrowInvalid("a time is an integer, a timestamp with zone, or RFC 3339 text")
-    return to_ns(column.cast(pa.int64()).fill_null(NO_TIME).to_numpy(zero_copy_only=False))
+    column = column.cast(pa.int64())
+    if column.null_count:
+        column = column.fill_null(NO_TIME)
+    return to_ns(column.to_numpy(zero_copy_only=False))
 
 
 def _arrow_ids(column: Any) -> Array:
@@ -213,31 +233,30 @@ def from_table(table: Any, index: dict[str, int]) -> dict[str, Array]:
         return table.column(name).combine_chunks()
 
     columns: dict[str, Array] = {}
-    coded = _cast(column("symbol"), pa.utf8()).dictionary_encode()
+    missing, none = np.full(n, np.nan), np.full(n, -1, np.int32)  # they are read, never written
+    words, codes = _coded(column("symbol"))
     columns["ts"] = _arrow_times(column("ts"))
     for name in (*FLOATS, *FACTORS):
         if name in names or name == "price":
             values = _cast(column(name), pa.float64()).to_numpy(zero_copy_only=False)
             columns[name] = values
         else:
-            columns[name] = np.full(n, np.nan)
+            columns[name] = missing
+    columns["side"] = columns["was"] = none
     if "side" in names:
-        sides = _cast(column("side"), pa.utf8()).to_pylist()
-        columns["side"] = np.array([_SIDE_CODES.get(side or None, -2) for side in sides], np.int32)
-    else:
-        columns["side"] = np.full(n, -1, np.int32)
+        sides, chosen = _coded(column("side"))
+        known = [_SIDE_CODES.get(side or None, -2) for side in sides]
+        columns["side"] = np.array(known, np.int32)[chosen]
     columns["id"] = _arrow_ids(column("id")) if "id" in names else np.full(n, NO_ID, np.int64)
-    columns["was"] = np.full(n, -1, np.int32)
-    if "was" in names:
-        columns["was"] = _former(_cast(column("was"), pa.utf8()).to_pylist(), index)
-    received = _arrow_times(column("recv_ts")) if "recv_ts" in names else np.zeros(n, np.int64)
-    columns["recv_ts"] = np.where(received == NO_TIME, 0, received)
+    former = _coded(column("was")) if "was" in names else None
+    columns["recv_ts"] = np.zeros(n, np.int64)
+    if "recv_ts" in names:
+        received = _arrow_times(column("recv_ts"))
+        columns["recv_ts"] = np.where(received == NO_TIME, 0, received)
     # Last, so that a table that cannot be read leaves no symbols behind.
-    words = [_symbol_codes((word,), index)[0] for word in coded.dictionary.to_pylist()]
-    if coded.null_count:
-        words.append(_symbol_codes(("",), index)[0])
-    codes = coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
-    columns["symbol"] = np.array(words, np.int32)[codes]
+    columns["symbol"] = _symbol_codes(words, index)[codes]
+    if former is not None:
+        columns["was"] = _former(former[0], index)[former[1]]
     return columns
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 SCHEMA_VERSION: Final = 1
 _MANY: Final = 1024  # rows from which Arrow itself is the faster one
@@ -286,8 +287,7 @@ def dtype_of(column: Column) -> np.dtype[Any]:
     return _DTYPES[column.kind]
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(Struct, frozen=True, eq=False):
     """Rows of one stage in columns of shape (n,), with the dtypes of `COLUMNS[stage]`.
 
     `symbols` decodes the codes of the symbol column. Arrays are read, never written, once here.
@@ -387,6 +387,8 @@ def present(codes: Array, symbols: Sequence[str]) -> tuple[Array, list[str]]:
     place = np.full(len(symbols), -1)
     place[codes] = 0
     found = np.flatnonzero(place == 0)
+    if len(found) == len(symbols):
+        return codes, list(symbols)
     place[found] = np.arange(len(found))
     return place[codes], [symbols[code] for code in found.tolist()]
 

@@ -40,9 +40,9 @@ def to_ns(times: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtyp
     Seconds run below 1e10, milliseconds below 1e13, microseconds below 1e16; NO_TIME where int64
     nanoseconds end (1677 and 2262).
     """
-    size = np.abs(times)
-    if size.size and size.min() >= _MICROS_BELOW:
+    if times.size and times.min() >= _MICROS_BELOW:
         return times
+    size = np.abs(times)
     scale = np.where(
         size < _SECONDS_BELOW,
         10**9,

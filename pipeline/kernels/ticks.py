@@ -203,8 +203,10 @@ def judge(
     int_out: Array,
     float_out: Array,
     missing_from: Array,
-) -> None:
+) -> int:
     """Judge ticks of shape (n,) one after another; `verdict` gets ACCEPTED or a reason code.
+
+    Returns how many are accepted.
 
     `ints` (INT_SETTINGS + 1,) and `floats` (FLOAT_SETTINGS,) are settings, times in ns; the last of
     `ints` is scratch. `symbol` holds state rows, -1 for a bad symbol and -2 for one too many;
@@ -220,6 +222,7 @@ def judge(
     consecutive = ints[GAPS] != 0
     floor = ints[STALE_FLOOR]
     price, _, bid, ask, _, _, _, _, _, factor, volume_factor = numbers
+    accepted = 0
     for i in range(symbol.shape[0]):
         s = symbol[i]
         reason = ACCEPTED
@@ -250,6 +253,7 @@ def judge(
         if reason != ACCEPTED:
             counts[s, reason] += 1
             continue
+        accepted += 1
         counts[s, ALL_ACCEPTED] += 1
         f = float_state[s]
         k = int_state[s]
@@ -294,3 +298,4 @@ def judge(
         int_out[OUT_GAP, i] = min(gap, _INT32_MAX)
         float_out[OUT_SCALE, i] = f[SCALE]
         float_out[OUT_VOLUME_SCALE, i] = f[VOLUME_SCALE]
+    return accepted

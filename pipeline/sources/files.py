@@ -65,10 +65,12 @@ def _open(path: Path) -> Iterator[Any]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = suffixes[-1] if suffixes else ""
     if kind in {".parquet", ".pq"}:
-        with pa.parquet.ParquetFile(path) as file:
+        # A symbol as its code: the file has it so, and nobody needs the texts.
+        with pa.parquet.ParquetFile(path, read_dictionary=["symbol"]) as file:
+            names = _wanted(file.schema_arrow.names)
             for group in range(file.num_row_groups):
                 # Asked for all groups at once, the reader would hold the bytes of those before.
-                for batch in file.iter_batches(_ROWS, row_groups=[group]):
+                for batch in file.iter_batches(_ROWS, row_groups=[group], columns=names):
                     yield pa.Table.from_batches([batch])
     elif kind in {".arrow", ".feather", ".ipc", ".arrows"}:
         yield from _open_arrow(path)
@@ -76,6 +78,12 @@ def _open(path: Path) -> Iterator[Any]:
         yield from _open_csv(path)
     else:
         raise MisuseError(f"{path}: a tick file ends in .csv, .csv.gz, .parquet or .arrow")
+
+
+def _wanted(names: list[str]) -> list[str]:
+    """The columns to decode: those that are used; all of them where a required one is missing."""
+    found = [name for name in names if _RENAMED.get(name, name) in _USED]
+    return found if set(REQUIRED) <= set(found) else names
 
 
 def _open_arrow(path: Path) -> Iterator[Any]:

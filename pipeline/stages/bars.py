@@ -143,15 +143,7 @@ class Bars(Stage):
             if n
             else empty(self.name, 0, ticks.symbols)
         )
-        return Block(
-            block.arrivals,
-            {**block.rows, self.name: rows},
-            block.rejects,
-            ints[kernels.OUT_AT],
-            self._clock != kernels.TIME,
-            block.end_offset,
-            block.gaps,
-        )
+        return block.plus(rows, at=ints[kernels.OUT_AT], after=self._clock != kernels.TIME)
 
     def _grow(self, n: int) -> None:
         have = len(self._floats)

@@ -1,10 +1,11 @@
 """What a stage is: a pure step over blocks with a state that can be copied and restored."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from schemas.arrivals import Arrivals, Gap, Reject
 from schemas.blocks import IDENTITY, Array, Rows
@@ -14,8 +15,7 @@ HEAD: Final = (*(c.name for c in IDENTITY), "symbol", "ts", "known_at")
 _LINE: Final = 64  # bytes of a cache line
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True, eq=False):
     """One run of ticks of one partition on its way through the chain.
 
     Each stage adds its rows under its name. `at` says for each row of `bars` which tick (its
@@ -36,20 +36,9 @@ class Block:
     books: Array = field(default_factory=lambda: np.empty((0, 0, 0)))
     filled_at: Array = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def plus(self, rows: Rows) -> "Block":
-        """The block with one more stage's rows."""
-        # Not by `replace`: it takes longer than most stages with a few ticks.
-        return Block(
-            self.arrivals,
-            {**self.rows, rows.stage: rows},
-            self.rejects,
-            self.at,
-            self.after,
-            self.end_offset,
-            self.gaps,
-            self.books,
-            self.filled_at,
-        )
+    def plus(self, rows: Rows, **told: Any) -> "Block":
+        """The block with one more stage's rows, and what else that stage tells."""
+        return replace(self, rows={**self.rows, rows.stage: rows}, **told)
 
 
 class Stage(Protocol):
@@ -135,8 +124,10 @@ def joined(blocks: Sequence[Block], arrivals: Arrivals) -> Block:
     gaps = [gap for block in blocks for gap in block.gaps]
     books = np.concatenate([block.books for block in blocks])
     filled_at = np.concatenate([block.filled_at for block in blocks])
-    whole = replace(blocks[-1], arrivals=arrivals, rows=rows, rejects=rejects, gaps=gaps, at=at)
-    return replace(whole, books=books, filled_at=filled_at)
+    return replace(
+        blocks[-1], arrivals=arrivals, rows=rows, rejects=rejects, at=at, gaps=gaps, books=books,
+        filled_at=filled_at,
+    )  # fmt: skip
 
 
 def room(columns: int, n: int, dtype: Any = np.float64) -> Array:

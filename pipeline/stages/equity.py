@@ -94,6 +94,8 @@ class Equity(PerSymbol):
             found += kernels.close_all(
                 self._period, n, arrays["floats"], arrays["ints"], floats[told:], ints[told:]
             )
+        if not found:
+            return block.plus(empty(self.name, 0, bars.symbols))
         return block.plus(self._rows(block, floats[:found], ints[:found], told))
 
     def _rows(self, block: Block, floats: Array, ints: Array, told: int) -> Rows:

@@ -1,6 +1,5 @@
 """Fills: paper orders from signals, filled at the next execution reference after the decision."""
 
-from dataclasses import replace
 from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
@@ -122,29 +121,32 @@ class Fills(PerSymbol):
         floats = np.empty((n, kernels.FLOAT_OUT))
         ints = np.empty((n, kernels.INT_OUT), np.int64)
         books = np.empty((n, 2, kernels.BOOK))
+        columns, said = bars.columns, signals.columns
         found = kernels.fills(
             self._ints,
             self._rates,
-            tuple(bars[name] for name in _MARKS),
-            (*(bars[name] for name in _NUMBERS), block.rows["features"]["bar_ewma_vol"]),
-            (signals["offset"], signals["index"], signals["action"]),
+            tuple([columns[name] for name in _MARKS]),
+            (*[columns[name] for name in _NUMBERS], block.rows["features"]["bar_ewma_vol"]),
+            (said["offset"], said["index"], said["action"]),
             arrays["floats"],
             arrays["ints"],
             ints,
             floats,
             books,
         )
+        filled_at = np.full(n, -1, np.int64)
+        if not found:
+            return block.plus(empty(self.name, 0, bars.symbols), books=books, filled_at=filled_at)
         at = ints[:found, kernels.OUT_AT]
         rows = empty(self.name, found, bars.symbols)
         for name in HEAD:
-            rows.columns[name][:] = bars[name][at]
+            rows.columns[name][:] = columns[name][at]
         for name, place in _FLOATS.items():
             rows.columns[name][:] = floats[:found, place]
         for name, place in _INTS.items():
             rows.columns[name][:] = ints[:found, place]
-        filled_at = np.full(n, -1, np.int64)
         filled_at[at] = rows["ts"]
-        return replace(block.plus(rows), books=books, filled_at=filled_at)
+        return block.plus(rows, books=books, filled_at=filled_at)
 
 
 def _constants(settings: FillsSettings, latency: int, *, rows: bool) -> tuple[Array, Array]:

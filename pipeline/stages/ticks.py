@@ -122,7 +122,7 @@ class Ticks(Stage):
         floats = room(kernels.FLOAT_OUT, n)
         missing_from = np.empty(n if self._settings.consecutive_ids else 0, np.int64)
         arrays = self._arrays
-        kernels.judge(
+        accepted = kernels.judge(
             self._ints,
             self._floats,
             symbol,
@@ -144,30 +144,25 @@ class Ticks(Stage):
             floats,
             missing_from,
         )
-        accepted = verdict == kernels.ACCEPTED
-        own: dict[str, Array] = {"symbol": symbol, "ts": ts}
-        own.update(zip(_INTS, ints[:, :n], strict=True))
-        own.update(zip(_FLOATS, floats[:, :n], strict=True))
+        found = {name: columns[name] for name in _TAKEN}
+        found["symbol"], found["ts"] = symbol, ts
+        found.update(zip(_INTS, ints[:, :n], strict=True))
+        found.update(zip(_FLOATS, floats[:, :n], strict=True))
         rejects = block.rejects
-        if np.count_nonzero(accepted) < n:
+        if accepted < n:
             # What bears no symbol of ours is counted under none.
             self._unread += np.bincount(verdict[symbol < 0], minlength=len(REASONS))
             rejects = (*rejects, *self._rejects(came, verdict))
-            kept = np.flatnonzero(accepted)
-            columns = {name: columns[name][kept] for name in _TAKEN}
-            own = {name: values[kept] for name, values in own.items()}
+            kept = np.flatnonzero(verdict == kernels.ACCEPTED)
+            found = {name: values[kept] for name, values in found.items()}
             missing_from = missing_from[kept] if self._settings.consecutive_ids else missing_from
-        own["partition"] = np.empty(len(own["ts"]), np.int32)
-        own["partition"].fill(came.partition)
-        found = {name: own[name] if name in own else columns[name] for name in _NAMES}
+        found["partition"] = np.empty(accepted, np.int32)
+        found["partition"].fill(came.partition)
         rows = Rows(self.name, found, self._symbols)
         gaps = block.gaps
         if self._settings.consecutive_ids:
             gaps = (*gaps, *_gaps(rows, missing_from))
-        return Block(
-            came, {**block.rows, self.name: rows}, rejects, block.at, block.after,
-            block.end_offset, gaps,
-        )  # fmt: skip
+        return block.plus(rows, rejects=rejects, gaps=gaps)
 
     def codes_for_rename(self, old: str, new: str) -> tuple[int, int] | None:
         """State rows to move from and to; None when there is nothing to move."""
