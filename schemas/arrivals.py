@@ -182,8 +182,7 @@ def _coded(column: Any) -> tuple[list[str], Array]:
     """The words that a column of texts has, "" for null, and for each row which one it has."""
     kind = column.type
     ready = pa.types.is_dictionary(kind) and kind.value_type == pa.utf8()
-    if ready and column.dictionary.null_count:
-        ready = False
+    ready = ready and not column.dictionary.null_count
     coded = column if ready else _cast(column, pa.utf8()).dictionary_encode()
     words = coded.dictionary.to_pylist()
     indices = coded.indices.cast(pa.int32())
@@ -238,8 +237,7 @@ def from_table(table: Any, index: dict[str, int]) -> dict[str, Array]:
     columns["ts"] = _arrow_times(column("ts"))
     for name in (*FLOATS, *FACTORS):
         if name in names or name == "price":
-            values = _cast(column(name), pa.float64()).to_numpy(zero_copy_only=False)
-            columns[name] = values
+            columns[name] = _cast(column(name), pa.float64()).to_numpy(zero_copy_only=False)
         else:
             columns[name] = missing
     columns["side"] = columns["was"] = none

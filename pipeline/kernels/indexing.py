@@ -11,10 +11,15 @@ import operator
 from collections.abc import Iterator
 from typing import Any, Final
 
-from numba.core import ir, types
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
-from numba.core.compiler_machinery import FunctionPass, register_pass
-from numba.core.typed_passes import PreLowerStripPhis
+from numba.core import compiler, compiler_machinery, typed_passes
+from numba.core import ir as _ir
+from numba.core import types as _types
+
+# numba is typed in parts only.
+ir: Final[Any] = _ir
+types: Final[Any] = _types
+passes: Final[Any] = compiler_machinery
+pipelines: Final[Any] = compiler.DefaultPassBuilder
 
 _UNSIGNED: Final = types.uintp
 
@@ -33,14 +38,14 @@ def _as_unsigned(kind: Any) -> Any:
     return _UNSIGNED if _counts_from_start(kind) else kind
 
 
-@register_pass(mutates_CFG=False, analysis_only=False)
-class _Unsigned(FunctionPass):
+@passes.register_pass(mutates_CFG=False, analysis_only=False)
+class _Unsigned(passes.FunctionPass):  # type: ignore[misc]  # a base without types
     """Casts the indices of arrays in a typed function."""
 
     _name = "unsigned_indices"
 
     def __init__(self) -> None:
-        FunctionPass.__init__(self)
+        passes.FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
         """Rewrite the function in place; whether anything changed."""
@@ -59,6 +64,7 @@ class _Unsigned(FunctionPass):
 def _casts(state: Any, scope: Any, statement: Any) -> Iterator[Any]:
     """The cast in front of a statement that reads or writes an item of an array."""
     kinds, calls = state.typemap, state.calltypes
+    access: Any
     if isinstance(statement, ir.SetItem):
         access, container = statement, statement.target
     elif isinstance(statement, ir.Assign) and getattr(statement.value, "op", "") == "getitem":
@@ -81,12 +87,12 @@ def _casts(state: Any, scope: Any, statement: Any) -> Iterator[Any]:
         calls[access] = state.typingctx.resolve_function_type(operator.getitem, read, {})
 
 
-class FromStart(CompilerBase):  # type: ignore[misc]  # numba bears no types
+class FromStart(compiler.CompilerBase):
     """numba's compiler with unsigned indices."""
 
     def define_pipelines(self) -> list[Any]:
         """One pipeline, numba's own with one more pass."""
-        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        manager.add_pass_after(_Unsigned, PreLowerStripPhis)
+        manager = pipelines.define_nopython_pipeline(self.state)
+        manager.add_pass_after(_Unsigned, typed_passes.PreLowerStripPhis)
         manager.finalize()
         return [manager]
