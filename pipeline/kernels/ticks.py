@@ -206,7 +206,8 @@ def judge(
 ) -> int:
     """Judge ticks of shape (n,) one after another; returns how many are accepted.
 
-    `verdict` gets ACCEPTED or a reason code. `ints` (INT_SETTINGS + 1,) and `floats` (FLOAT_SETTINGS,) are settings, times in ns; the last of
+    `verdict` gets ACCEPTED or a reason code. `ints` (INT_SETTINGS + 1,) and `floats`
+    (FLOAT_SETTINGS,) are settings, times in ns; the last of
     `ints` is scratch. `symbol` holds state rows, -1 for a bad symbol and -2 for one too many;
     `negative` (s,) tells whose prices may be so. `numbers` are price, size, bid, ask, bid_size,
     ask_size, open, high, low, factor, volume_factor; NaN means missing, but for the price. State by
