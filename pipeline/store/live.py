@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from typing import Any, Final
 
 import asyncpg
@@ -13,10 +14,11 @@ import structlog
 
 from pipeline.clock import today
 from pipeline.errors import FencedError, StateError
-from pipeline.store import reads
+from pipeline.store import parameters, reads
 from pipeline.store.copy import HEADER, TRAILER, copy_bytes, copy_columns
 from pipeline.store.migrate import ensure_days, leaf
 from pipeline.store.pool import Connection, Pool
+from pipeline.store.session import Step
 from pipeline.store.statements import statement
 from schemas.arrivals import Reject
 from schemas.blocks import Rows
@@ -24,9 +26,7 @@ from schemas.blocks import Rows
 LOG: Final = structlog.get_logger()
 _GRACE: Final = 1.0  # seconds that an older owner may take to finish its transaction
 _MANY: Final = 5000  # rows whose packing would hold up the event loop
-_REJECTED: Final = (
-    "partition", "offset", "index", "symbol", "reason", "detail", "value", "written_on"
-)  # fmt: skip
+_NOT_OURS: Final = "TS001"  # what `move_marks` raises
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +116,19 @@ class LiveStore:
             FencedError: a partition has a newer owner.
         """
         day = today()
-        packed = await _packed(batches, day)  # now: a session in a transaction is not to wait
-        async with self._pool.acquire() as connection:
-            await self._ensure_days(connection, day)
-            async with connection.transaction():
-                fresh = await self._locked(connection, batches)
-                await self._copy(connection, [packed[id(batch)] for batch in fresh], day)
-                await self._rejected(connection, fresh, day)
-                await self._facts(connection, fresh)
-                marks = {batch.partition: batch.mark for batch in fresh}
-                await connection.execute(
-                    statement("move_mark"), self._service, [*marks], [*marks.values()]
-                )
+        await self._ensure_days(day)
+        fresh = list(batches)
+        while fresh:
+            packed = await _packed(fresh, day)
+            steps = [self._move(fresh), *_copies(packed, day), *_facts(fresh, day)]
+            try:
+                await self._pool.transact(steps)
+            except asyncpg.PostgresError as error:
+                if error.sqlstate != _NOT_OURS:
+                    raise
+                fresh = await self._fresh(fresh)
+            else:
+                return
 
     async def save_snapshot(self, partition: int, epoch: int, offset: int, data: bytes) -> None:
         """Keep a compressed copy of a partition's state, unless a newer owner is there."""
@@ -142,17 +143,32 @@ class LiveStore:
         """The newest stored row of each symbol, by symbol."""
         return await reads.latest(self._pool, stage, symbols)
 
-    async def _ensure_days(self, connection: Connection, day: date) -> None:
+    async def _ensure_days(self, day: date) -> None:
         if day not in self._days:
-            async with connection.transaction():
+            async with self._pool.acquire() as connection, connection.transaction():
                 await ensure_days(connection, (day, day + timedelta(days=1)))
             self._days.add(day)
 
-    async def _locked(
-        self, connection: Connection, batches: Sequence[PartitionBatch]
-    ) -> list[PartitionBatch]:
-        wanted = [batch.partition for batch in batches]
-        rows = await connection.fetch(statement("lock_progress"), self._service, wanted)
+    def _move(self, batches: Sequence[PartitionBatch]) -> Step:
+        """First: it locks the partitions, and fails if they are not ours or have these rows."""
+        first: dict[int, PartitionBatch] = {}
+        for batch in batches:
+            first.setdefault(batch.partition, batch)
+        highs = {batch.partition: batch.mark for batch in batches}
+        return Step(
+            statement("move_marks"),
+            (
+                parameters.text(self._service),
+                parameters.ints([*first]),
+                parameters.bigints([batch.epoch for batch in first.values()]),
+                parameters.bigints([batch.mark for batch in first.values()]),
+                parameters.bigints([highs[partition] for partition in first]),
+            ),
+        )
+
+    async def _fresh(self, batches: Sequence[PartitionBatch]) -> list[PartitionBatch]:
+        """Those above the stored marks: an answer was lost, and its transaction committed."""
+        rows = await self._pool.fetch(statement("progress"), self._service)
         stored = {row["partition"]: row for row in rows}
         for batch in batches:
             row = stored.get(batch.partition)
@@ -160,69 +176,71 @@ class LiveStore:
                 raise FencedError(f"partition {batch.partition} has a newer owner")
         return [batch for batch in batches if batch.mark > stored[batch.partition]["mark"]]
 
-    async def _copy(
-        self, connection: Connection, packed: Sequence[Mapping[str, bytes]], day: date
-    ) -> None:
-        bodies: dict[str, list[bytes]] = defaultdict(list)
-        for one in packed:
-            for stage, body in one.items():
-                bodies[stage].append(body)
-        for stage, parts in bodies.items():
-            await connection.copy_to_table(
-                leaf(stage, day),
-                source=_stream(parts),
-                columns=copy_columns(stage),
-                format="binary",
-            )
 
-    async def _rejected(
-        self, connection: Connection, batches: Sequence[PartitionBatch], day: date
-    ) -> None:
-        records = [
+def _copies(packed: Mapping[str, Sequence[bytes]], day: date) -> Iterator[Step]:
+    for stage, parts in packed.items():
+        yield Step(_copy_statement(leaf(stage, day), stage), copied=[HEADER, *parts, TRAILER])
+
+
+@cache
+def _copy_statement(table: str, stage: str) -> str:
+    """COPY with names from closed lists."""
+    columns = ", ".join(f'"{name}"' for name in copy_columns(stage))
+    return statement("copy").replace("{leaf}", table).replace("{columns}", columns)
+
+
+def _facts(batches: Sequence[PartitionBatch], day: date) -> Iterator[Step]:
+    rejected = [(batch.partition, *one) for batch in batches for one in batch.rejects]
+    if rejected:
+        partitions, rejects, values = zip(*rejected, strict=True)
+        yield Step(
+            statement("add_rejected"),
             (
-                batch.partition,
-                reject.offset,
-                reject.index,
-                _storable(reject.symbol),
-                reject.reason.value,
-                _storable(reject.detail),
-                value,
-                day,
-            )
-            for batch in batches
-            for reject, value in batch.rejects
-        ]
-        if records:
-            await connection.copy_records_to_table(
-                "rejected", records=records, columns=list(_REJECTED)
-            )
-
-    async def _facts(self, connection: Connection, batches: Sequence[PartitionBatch]) -> None:
-        # Sorted: of two transactions that meet, one waits for the other, never both.
-        seen = sorted((symbol, batch.partition) for batch in batches for symbol in batch.symbols)
-        if seen:
-            names, partitions = zip(*seen, strict=True)
-            await connection.execute(statement("add_symbols"), list(names), list(partitions))
-        counts = {
-            (batch.partition, symbol, reason): count  # absolute: the last one holds
-            for batch in batches
-            for symbol, reason, count in batch.quality
-        }
-        if counts:
-            facts = [(*place, count) for place, count in sorted(counts.items())]
-            columns = [list(column) for column in zip(*facts, strict=True)]
-            await connection.execute(statement("set_quality"), *columns)
-
-
-def _pack(batches: Sequence[PartitionBatch], day: date) -> dict[int, dict[str, bytes]]:
-    """What is to be copied, by stage, of each batch by its id()."""
-    return {
-        id(batch): {stage: copy_bytes(rows, day) for stage, rows in batch.rows.items() if len(rows)}
+                parameters.ints(partitions),
+                parameters.bigints([reject.offset for reject in rejects]),
+                parameters.ints([reject.index for reject in rejects]),
+                parameters.texts([_storable(reject.symbol) for reject in rejects]),
+                parameters.texts([reject.reason.value for reject in rejects]),
+                parameters.texts([_storable(reject.detail) for reject in rejects]),
+                parameters.byteas(values),
+                parameters.day(day),
+            ),
+        )
+    # Sorted: of two transactions that meet, one waits for the other, never both.
+    seen = sorted((symbol, batch.partition) for batch in batches for symbol in batch.symbols)
+    if seen:
+        names, partitions = zip(*seen, strict=True)
+        yield Step(statement("add_symbols"), (parameters.texts(names), parameters.ints(partitions)))
+    counts = {
+        (batch.partition, symbol, reason): count  # absolute: the last one holds
         for batch in batches
+        for symbol, reason, count in batch.quality
     }
+    if counts:
+        facts = [(*place, count) for place, count in sorted(counts.items())]
+        partitions, names, reasons, numbers = zip(*facts, strict=True)
+        yield Step(
+            statement("set_quality"),
+            (
+                parameters.ints(partitions),
+                parameters.texts(names),
+                parameters.texts(reasons),
+                parameters.bigints(numbers),
+            ),
+        )
 
 
-async def _packed(batches: Sequence[PartitionBatch], day: date) -> dict[int, dict[str, bytes]]:
+def _pack(batches: Sequence[PartitionBatch], day: date) -> dict[str, list[bytes]]:
+    """What is to be copied, by stage."""
+    packed: dict[str, list[bytes]] = defaultdict(list)
+    for batch in batches:
+        for stage, rows in batch.rows.items():
+            if len(rows):
+                packed[stage].append(copy_bytes(rows, day))
+    return packed
+
+
+async def _packed(batches: Sequence[PartitionBatch], day: date) -> dict[str, list[bytes]]:
     rows = sum(len(rows) for batch in batches for rows in batch.rows.values())
     return _pack(batches, day) if rows < _MANY else await asyncio.to_thread(_pack, batches, day)
 
@@ -230,13 +248,6 @@ async def _packed(batches: Sequence[PartitionBatch], day: date) -> dict[int, dic
 def _storable(text: str) -> str:
     """A text of a stranger as Postgres takes it: no NUL; the value keeps what really came."""
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
-
-
-async def _stream(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
-    yield HEADER
-    for part in parts:
-        yield part
-    yield TRAILER
 
 
 def compress(state: bytes) -> bytes:

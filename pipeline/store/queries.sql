@@ -1,11 +1,13 @@
--- name: lock_progress
-SELECT partition, epoch, mark FROM progress
- WHERE service = $1 AND partition = ANY($2::int[]) ORDER BY partition FOR UPDATE
+-- name: move_marks
+SELECT move_marks($1, $2, $3, $4, $5)
 
--- name: move_mark
-UPDATE progress p SET mark = n.mark, moved_at = now()
-  FROM unnest($2::int[], $3::bigint[]) AS n(partition, mark)
- WHERE p.service = $1 AND p.partition = n.partition
+-- name: copy
+COPY {leaf} ({columns}) FROM STDIN (FORMAT binary)
+
+-- name: add_rejected
+INSERT INTO rejected (partition, "offset", "index", symbol, reason, detail, value, written_on)
+SELECT *, $8::date
+  FROM unnest($1::int[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bytea[])
 
 -- name: claim
 INSERT INTO progress (service, partition, epoch, mark, fingerprint)

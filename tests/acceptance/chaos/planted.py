@@ -17,7 +17,9 @@ ACK_FIRST: Final = "ack-before-commit"
 MARK_APART: Final = "mark-not-in-the-transaction"
 UNFENCED: Final = "unfenced-zombie"
 _statement: Final[Callable[[str], str]] = vars(live)["statement"]
-_MOVES_NOTHING: Final = "SELECT $1::text, $2::int[], $3::bigint[]"
+_STORED_MARKS: Final = """(SELECT array_agg(p.mark ORDER BY n) FROM progress p
+ JOIN unnest($2::int[]) WITH ORDINALITY AS w(partition, n) USING (partition) WHERE service = $1)"""
+_MOVE: Final = "UPDATE progress SET mark = $3 WHERE service = $1 AND partition = $2"
 
 
 def _replace(name: str, text: str) -> None:
@@ -47,14 +49,17 @@ def ack_first() -> None:
 
 def mark_apart() -> None:
     """Rows are committed in one transaction, their mark in the next one."""
-    commit, move = LiveStore.commit, _statement("move_mark")
-    _replace("move_mark", _MOVES_NOTHING)
+    commit, move = LiveStore.commit, _statement("move_marks")
+    # Of the two: the check stays, the new marks are the stored ones.
+    _replace(
+        "move_marks",
+        move.replace("$5", f"CASE WHEN $5::bigint[] <> '{{}}' THEN {_STORED_MARKS} END"),
+    )
 
     async def twofold(self: LiveStore, batches: Sequence[PartitionBatch]) -> None:
         await commit(self, batches)
-        partitions = [batch.partition for batch in batches]
-        marks = [batch.mark for batch in batches]
-        await self._pool.execute(move, self._service, partitions, marks)
+        for batch in batches:
+            await self._pool.execute(_MOVE, self._service, batch.partition, batch.mark)
 
     _plant(LiveStore, commit=twofold)
 
