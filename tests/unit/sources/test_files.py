@@ -138,7 +138,7 @@ def test_a_file_without_rows_has_no_ticks(tmp_path: Path, data: bytes) -> None:
         ("t.csv", b"symbol,ts,price\nA,1\n", "not a readable tick file"),
         ("t.csv", b"symbol,ts,price\n\xff,1,2\n", "not a readable tick file"),
         ("t.csv.gz", b"no gzip", "not a readable tick file"),
-        ("t.csv.gz", gzip.compress(CSV)[:-9], "not a readable tick file"),
+        ("t.csv.gz", gzip.compress(CSV, mtime=0)[:-9], "not a readable tick file"),
         ("t.parquet", b"", "not a readable tick file"),
         ("t.parquet", b"PAR1", "not a readable tick file"),
         ("t.arrow", b"", "not a readable tick file"),
