@@ -37,7 +37,7 @@ _put: Final = cast("Callable[[Array, int, Any], None]", _stored)
 @loop
 def pack(
     n: int, doubles: Array, longs: Array, ints: Array, plan: Array, ends: Array, text: Array,
-    day: int, out: Array,
+    day: int, piece: int, stops: Array, out: Array,
 ) -> int:  # fmt: skip
     """Write n rows, each a count of fields and fields of a length and bytes; the bytes written.
 
@@ -50,6 +50,8 @@ def pack(
         ends: int64, see `columns.Words`.
         text: uint8.
         day: the last field of every row, an int4.
+        piece: rows of a piece.
+        stops: int64 (ceil(n / piece),), filled: where each piece ends.
         out: uint8, filled.
 
     Returns:
@@ -94,4 +96,5 @@ def pack(
             elif length > 0:
                 _put(out, at, np.int32(value))
                 at += 4
+        stops[i // piece] = at
     return at

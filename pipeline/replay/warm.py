@@ -21,7 +21,7 @@ from pipeline.stages.predictions import Predictions
 from pipeline.stages.regimes import Regimes
 from pipeline.stages.signals import Signals
 from pipeline.stages.ticks import Ticks
-from pipeline.store.copy import copy_bytes
+from pipeline.store.copy import copy_pieces
 from schemas.blocks import STAGES, empty
 from schemas.codec import Decoder
 
@@ -68,7 +68,7 @@ def _write() -> None:
     row = empty("signals", 1)
     block_bytes(row)
     row_bytes(row)
-    copy_bytes(row, date.min)
+    copy_pieces(row, date.min, 1)
 
 
 def _nothing() -> Block:

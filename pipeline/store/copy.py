@@ -1,6 +1,7 @@
 """Binary COPY of a stage's rows, written by one kernel from the columns as they stand."""
 
 from datetime import date
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -31,20 +32,23 @@ def _widths(stage: str) -> tuple[int, int]:
     return 2 + 8 + sum(_WIDTHS[column.kind] for column in columns), texts
 
 
-def copy_bytes(rows: Rows, written_on: date) -> bytes:
-    """Rows as binary COPY for `copy_columns(rows.stage)`, to stand between HEADER and TRAILER.
+def copy_pieces(rows: Rows, written_on: date, piece: int) -> list[bytes]:
+    """Rows as binary COPY for `copy_columns(rows.stage)`, each piece of at most so many rows.
+
+    One or more of them stand between HEADER and TRAILER.
 
     Raises:
         IndexError: a code has no symbol or label.
     """
     n = len(rows)
     if not n:
-        return b""
+        return []
     plan, words = plan_of(rows.stage), words_of(rows)
     width, texts = _widths(rows.stage)
     out = np.empty(n * (width + texts * words.longest), np.uint8)
+    stops = np.empty(-(-n // piece), np.int64)
     day = (written_on - _EPOCH).days
-    used = pack(n, *gathered(rows), plan.table, words.ends, words.text, day, out)
+    used = pack(n, *gathered(rows), plan.table, words.ends, words.text, day, piece, stops, out)
     if used < 0:
         raise IndexError(f"{rows.stage}: a code has no symbol or label")
-    return out[:used].tobytes()
+    return [out[start:stop].tobytes() for start, stop in pairwise([0, *stops.tolist()])]

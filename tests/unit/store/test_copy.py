@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.kernels.packing import pack
-from pipeline.store.copy import HEADER, TRAILER, copy_bytes, copy_columns
+from pipeline.store.copy import HEADER, TRAILER, copy_columns, copy_pieces
 from schemas.blocks import COLUMNS, STAGES, Column, Rows, empty
 
 DAY = date(2026, 11, 24)
@@ -76,12 +76,26 @@ def expected(column: Column, rows: Rows, at: int) -> Any:
     return None if value != value else value  # noqa: PLR0124 -- NaN is null
 
 
+def body(*parts: Rows) -> bytes:
+    """Rows as one COPY."""
+    return HEADER + b"".join(one for rows in parts for one in copy_pieces(rows, DAY, 50)) + TRAILER
+
+
+@pytest.mark.parametrize(("n", "piece", "sizes"), [(7, 3, [3, 3, 1]), (6, 3, [3, 3]), (2, 3, [2])])
+def test_pieces_end_with_a_row(n: int, piece: int, sizes: list[int]) -> None:
+    """Each can be a COPY of its own; together they are the rows."""
+    rows = sample("predictions", n, ["A", "BTC-USD"])
+    pieces = copy_pieces(rows, DAY, piece)
+    assert [len(fields_of(HEADER + one + TRAILER)) for one in pieces] == sizes
+    assert b"".join(pieces) == b"".join(copy_pieces(rows, DAY, n))
+
+
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("n", [1, 2, 77])
 def test_every_field_is_what_the_row_holds(stage: str, n: int) -> None:
     """Numbers big-endian to the last bit, null as length -1, texts in their own length, the day."""
     rows = sample(stage, n, ["A", "x" * 32, "BTC-USD"])
-    tuples = fields_of(HEADER + copy_bytes(rows, DAY) + TRAILER)
+    tuples = fields_of(body(rows))
     assert len(tuples) == n
     for at, fields in enumerate(tuples):
         assert len(fields) == len(copy_columns(stage)) == len(COLUMNS[stage]) + 1
@@ -95,14 +109,14 @@ def test_every_field_is_what_the_row_holds(stage: str, n: int) -> None:
 
 def test_no_rows_are_no_bytes() -> None:
     """Header and trailer alone are a COPY of nothing."""
-    assert copy_bytes(empty("bars"), DAY) == b""
+    assert copy_pieces(empty("bars"), DAY, 1) == []
     assert fields_of(HEADER + TRAILER) == []
 
 
 def test_rows_of_several_blocks_follow_each_other() -> None:
     """Bodies are joined between one header and one trailer, each with symbols of its own."""
     one, two = sample("signals", 3, ["A"]), sample("signals", 2, ["LONGER", "B"])
-    data = HEADER + copy_bytes(one, DAY) + copy_bytes(two, DAY) + TRAILER
+    data = body(one, two)
     names = [fields[3] for fields in fields_of(data)]
     assert names == [rows.symbols[c].encode() for rows in (one, two) for c in rows["symbol"]]
 
@@ -111,12 +125,12 @@ def test_a_symbol_is_not_padded() -> None:
     """A short symbol among long ones keeps its own length, and a new symbol its own name."""
     rows = empty("ticks", 2, ["B", "ABCDEFGH"])
     rows.columns["symbol"][:] = [0, 1]
-    assert [f[3] for f in fields_of(HEADER + copy_bytes(rows, DAY) + TRAILER)] == [
+    assert [f[3] for f in fields_of(body(rows))] == [
         b"B",
         b"ABCDEFGH",
     ]
     rows = Rows("ticks", rows.columns, ["C", "ABCDEFGH"])
-    assert fields_of(HEADER + copy_bytes(rows, DAY) + TRAILER)[0][3] == b"C"
+    assert fields_of(body(rows))[0][3] == b"C"
 
 
 def test_a_list_of_symbols_may_grow() -> None:
@@ -126,7 +140,7 @@ def test_a_list_of_symbols_may_grow() -> None:
         symbols.append(name)
         rows = empty("bars", len(symbols), symbols)
         rows.columns["symbol"][:] = np.arange(len(symbols))
-        names = [f[3] for f in fields_of(HEADER + copy_bytes(rows, DAY) + TRAILER)]
+        names = [f[3] for f in fields_of(body(rows))]
         assert names == [symbol.encode() for symbol in symbols]
 
 
@@ -134,7 +148,7 @@ def test_columns_may_have_gaps_in_memory() -> None:
     """A slice of rows is written like a copy of it."""
     rows = sample("features", 40, ["A", "B"]).take(slice(1, None, 3))
     copied = Rows("features", {k: v.copy() for k, v in rows.columns.items()}, rows.symbols)
-    assert copy_bytes(rows, DAY) == copy_bytes(copied, DAY)
+    assert body(rows) == body(copied)
 
 
 @pytest.mark.parametrize(("name", "code"), [("symbol", 1), ("action", 3)])
@@ -143,11 +157,11 @@ def test_a_code_without_a_word_is_refused(name: str, code: int) -> None:
     rows = sample("signals", 3, ["A"])
     rows.columns[name][2] = code
     with pytest.raises(IndexError):
-        copy_bytes(rows, DAY)
+        body(rows)
 
 
 def test_the_kernel_is_compiled_once() -> None:
     """Whatever the rows are, live work never waits for a compiler."""
     for stage in STAGES:
-        copy_bytes(sample(stage, 3, ["A"]), DAY)
+        body(sample(stage, 3, ["A"]))
     assert len(vars(pack)["overloads"]) == 1
