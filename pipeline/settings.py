@@ -98,7 +98,7 @@ class ApiSettings(_Group):
 class ReplaySettings(_Group):
     """Replays of files and topics."""
 
-    block: int = Field(65_536, ge=1, description="ticks stepped at once; no bit depends on it")
+    block: int = Field(16_384, ge=1, description="ticks stepped at once; no bit depends on it")
     row_group: int = Field(65_536, ge=1, description="rows of a Parquet row group")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from threading import Semaphore
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -22,6 +23,7 @@ from schemas.blocks import STAGES, Rows, arrow_schema, to_arrow
 MANIFEST: Final = "manifest.json"
 REJECTED: Final = "rejected"
 _SCATTERED: Final = 64  # batches that wait for a row group
+_AT_ONCE: Final = 2  # row groups that are written or wait for that, of all stages
 _REJECTED: Final = pa.schema(
     [
         ("partition", pa.int32()),
@@ -40,7 +42,9 @@ class _Writer:
     A group is written in another thread while the next one is filled.
     """
 
-    def __init__(self, path: Path, schema: Any, row_group: int, threads: Executor) -> None:
+    def __init__(
+        self, path: Path, schema: Any, row_group: int, threads: Executor, turns: Semaphore
+    ) -> None:
         # A dictionary of doubles is given up half way: three times the work, and a larger file.
         words = [field.name for field in schema if pa.types.is_string(field.type)]
         self._file = pa.parquet.ParquetWriter(
@@ -49,6 +53,7 @@ class _Writer:
         self._path = path
         self._row_group = row_group
         self._threads = threads
+        self._turns = turns
         self._writing: Future[None] | None = None
         self._waiting: list[Any] = []
         self._rows = 0
@@ -73,11 +78,15 @@ class _Writer:
 
     def _group(self, table: Any) -> None:
         self._wait()
+        self._turns.acquire()
         self._writing = self._threads.submit(self._write, table)
 
     def _write(self, table: Any) -> None:
-        # One chunk a column: chunk borders would move the pages of the file.
-        self._file.write_table(table.combine_chunks(), row_group_size=self._row_group)
+        try:
+            # One chunk a column: chunk borders would move the pages of the file.
+            self._file.write_table(table.combine_chunks(), row_group_size=self._row_group)
+        finally:
+            self._turns.release()
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None
@@ -118,6 +127,8 @@ class ReplayOutput:
         self._row_group = row_group
         self._writers: dict[str, _Writer] = {}
         self._threads = ThreadPoolExecutor(1, "parquet")
+        # With a row a tick the groups of all stages are full at once: few of them may wait.
+        self._turns = Semaphore(_AT_ONCE)
         self._reasons: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -203,7 +214,7 @@ class ReplayOutput:
 
     def _writer(self, name: str, schema: Any) -> _Writer:
         path = self._partial / f"{name}.parquet"
-        return _Writer(path, schema, self._row_group, self._threads)
+        return _Writer(path, schema, self._row_group, self._threads, self._turns)
 
 
 def check_replaceable(directory: Path) -> None:
