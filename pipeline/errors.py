@@ -21,5 +21,11 @@ class StateError(TickstreamError):
     """A stored state is damaged, or was made by another version or other settings."""
 
 
+class UncheckedError(TickstreamError):
+    """A comparison could not be made: nothing is said about what it would have found."""
+
+    exit_code = 3
+
+
 class FencedError(TickstreamError):
     """A newer owner has taken the partition; this process must stop at once."""

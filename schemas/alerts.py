@@ -19,3 +19,33 @@ def gap_document(gap: Gap, partition: int) -> dict[str, Any]:
         "offset": gap.offset,
         "index": gap.index,
     }
+
+
+def parity_document(
+    *,
+    stage: str,
+    symbol: str,
+    ts: int,
+    partition: int,
+    offset: int,
+    index: int,
+    column: str,
+    live: Any,
+    replayed: Any,
+) -> dict[str, Any]:
+    """A stored live row that is not what a replay makes of the same message, as an alert.
+
+    `ts` (ns) is the row's time; null is a null, or with the column `(whole row)` no row at all.
+    """
+    return {
+        "kind": "parity",
+        "symbol": symbol,
+        "time": format_rfc3339(ts),
+        "stage": stage,
+        "column": column,
+        "live": live,
+        "replayed": replayed,
+        "partition": partition,
+        "offset": offset,
+        "index": index,
+    }

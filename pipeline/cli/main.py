@@ -9,9 +9,10 @@ from pipeline.cli.administration import doctor, migrate, schema, topics
 from pipeline.cli.backtest import backtest
 from pipeline.cli.demo import demo
 from pipeline.cli.leakcheck import leakcheck
+from pipeline.cli.parity import parity
 from pipeline.cli.process import api, worker
 from pipeline.cli.publish import publish
-from pipeline.cli.replay import parity, replay
+from pipeline.cli.replay import replay
 from pipeline.cli.up import up
 from pipeline.errors import TickstreamError
 from pipeline.telemetry.logs import silence_drivers

@@ -1,4 +1,4 @@
-"""`replay` and `parity`."""
+"""`replay`."""
 
 import json
 from collections.abc import Mapping
@@ -21,13 +21,12 @@ from pipeline.cli.options import (
     offsets_option,
     reading_of,
     run,
-    servers_for,
     settings_of,
     time_option,
     topics_cache,
 )
 from pipeline.cli.progress import Progress, display
-from pipeline.errors import MisuseError, TickstreamError
+from pipeline.errors import MisuseError
 from pipeline.replay.engine import (
     STORED,
     TOPIC,
@@ -37,21 +36,17 @@ from pipeline.replay.engine import (
     replay_topic,
 )
 from pipeline.replay.kept import open_topic
-from pipeline.replay.parity import ParityReport, compare
 from pipeline.replay.warm import warm
-from pipeline.servers import Addresses
 from pipeline.settings import Settings
 from pipeline.sources.localtime import Fold
-from pipeline.store import reads
 from pipeline.store.pool import open_pool
-from pipeline.store.statements import statement
 from schemas.topics import PRICES
 
 Times = tuple[int | None, int | None]  # --from and --to in ns
 
 FROM = click.option("--from", "start", metavar="TIME", help="RFC 3339 with zone, or epoch.")
 TO = click.option("--to", "end", metavar="TIME", help="The same; not included.")
-_OFFSETS = click.option(
+OFFSETS = click.option(
     "--offsets",
     multiple=True,
     metavar="PARTITION:FROM-TO",
@@ -70,7 +65,7 @@ _CACHE = click.option(
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 @FROM
 @TO
-@_OFFSETS
+@OFFSETS
 @_CACHE
 @FACTORS
 @ZONE
@@ -190,65 +185,5 @@ async def _stored(
     pool = await open_pool(dsn, settings.store)
     try:
         return await replay_stored(pool, out, settings, progress, first, last)
-    finally:
-        await pool.close()
-
-
-@click.command()
-@FROM
-@TO
-@BAR
-@SETS
-@DATA_DIR
-@JSON
-def parity(
-    start: str | None,
-    end: str | None,
-    bar: str | None,
-    sets: tuple[str, ...],
-    data_dir: Path | None,
-    *,
-    as_json: bool,
-) -> None:
-    """Replay a stretch and hold every stored live row against it, bit by bit.
-
-    --from and --to bound the event time of the ticks; without them all that is stored is compared.
-    Exit code 1 and the first difference if there is one.
-    """
-    settings = settings_of(sets, bar)
-    first, last = time_option(start, "--from"), time_option(end, "--to")
-    with servers_for(settings, data_dir) as addresses, Progress("comparing ticks") as progress:
-        report = run(_parity(addresses, settings, first, last, progress))
-    if as_json:
-        difference = None if report.difference is None else str(report.difference)
-        click.echo(json.dumps({"rows": report.rows, "difference": difference}))
-    if report.difference is not None:
-        raise TickstreamError(f"live and replay differ: {report.difference}")
-    if not as_json:
-        rows = ", ".join(f"{stage} {count:,}" for stage, count in report.rows.items())
-        click.echo(f"bit-equal: {rows}")
-
-
-async def _parity(
-    addresses: Addresses,
-    settings: Settings,
-    first: int | None,
-    last: int | None,
-    progress: Progress,
-) -> ParityReport:
-    pool = await open_pool(addresses.postgres, settings.store)
-    try:
-        stored = await pool.fetch(statement("progress"), settings.worker.group)
-        marks = {row["partition"]: row["mark"] for row in stored if row["mark"] >= 0}
-        if not marks:
-            raise TickstreamError("nothing is stored for this worker.group: there is no live run")
-        if first is None and last is None:
-            ranges = {partition: (0, mark + 1) for partition, mark in marks.items()}
-        else:
-            bounds = await reads.offset_bounds(pool, "ticks", first, last)
-            ranges = {partition: (low, high + 1) for partition, (low, high) in bounds.items()}
-            if not ranges:
-                raise TickstreamError("no tick is stored between --from and --to")
-        return await compare(addresses.kafka, pool, settings, ranges, progress)
     finally:
         await pool.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.checking import Checks
 from pipeline.cli.guarding import (
     Guard,
     api_state,
@@ -21,14 +22,29 @@ from pipeline.errors import UnavailableError
 from pipeline.store.pool import RETRYABLE, Pool, open_pool
 
 _EVERY = 10.0
+_DAY = 1440.0
 
 
 @click.command()
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
+@click.option(
+    "--parity-every",
+    "minutes",
+    default=0.0,
+    metavar="MINUTES",
+    type=click.FloatRange(min=0.0, max=_DAY),
+    help="Compare what was stored since the last time with its replay; 0: never.",
+)
 @BAR
 @SETS
 @DATA_DIR
-def up(workers: int, bar: str | None, sets: tuple[str, ...], data_dir: Path | None) -> None:
+def up(
+    workers: int,
+    minutes: float,
+    bar: str | None,
+    sets: tuple[str, ...],
+    data_dir: Path | None,
+) -> None:
     """Start servers, workers and the API, keep them running, drain on Ctrl-C."""
     settings = settings_of(sets, bar)
     if bar is not None:
@@ -37,32 +53,34 @@ def up(workers: int, bar: str | None, sets: tuple[str, ...], data_dir: Path | No
     with stack(settings, sets, data_dir or default_data_dir(), workers) as running:
         click.echo("\n".join(running.lines()))
         click.echo("running; Ctrl-C stops and drains", err=True)
-        asyncio.run(_until_stopped(running))
+        asyncio.run(_until_stopped(running, minutes))
     click.echo("stopped", err=True)
 
 
-async def _until_stopped(running: Stack) -> None:
+async def _until_stopped(running: Stack, minutes: float) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     pool = await open_pool(running.addresses.postgres, running.settings.store)
     try:
-        await _look_after(running, pool, stop)
+        await _look_after(running, pool, minutes, stop)
     finally:
         await pool.close()
 
 
-async def _look_after(running: Stack, pool: Pool, stop: asyncio.Event) -> None:
+async def _look_after(running: Stack, pool: Pool, minutes: float, stop: asyncio.Event) -> None:
     seconds = running.settings.worker.stuck_seconds
     guard = Guard(running.workers, view_of(running, pool), seconds)
+    checks = Checks(running, pool, minutes)
     async with asyncio.TaskGroup() as group:
         group.create_task(watch(running, stop))
-        group.create_task(_report(running, Watcher(running, pool), guard, stop))
+        group.create_task(_report(running, Watcher(running, pool), guard, checks, stop))
         # What may wait long for a server is cut short; the next start takes it up again.
         patient = [
             group.create_task(keep_tables(running, pool, stop)),
             group.create_task(guard_workers(guard, seconds, stop)),
+            group.create_task(checks.run(stop)),
         ]
         await stop.wait()
         for task in patient:
@@ -73,12 +91,14 @@ def _moved(trend: Trend) -> bool:
     return (trend.before.rows, trend.before.lag) != (trend.now.rows, trend.now.lag)
 
 
-async def _report(running: Stack, watcher: Watcher, guard: Guard, stop: asyncio.Event) -> None:
+async def _report(
+    running: Stack, watcher: Watcher, guard: Guard, checks: Checks, stop: asyncio.Event
+) -> None:
     """A plain line now and then, while something moves or waits or has changed."""
     trend: Trend | None = None
     told = ""
     while True:
-        states = {**guard.states(), "api": await api_state(running)}
+        states = {**guard.states(), "api": await api_state(running), **checks.states()}
         ready = ", ".join(f"{name} {state}" for name, state in states.items())
         try:
             figures = await watcher.look()

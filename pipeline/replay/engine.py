@@ -30,8 +30,8 @@ class Progress(Protocol):
         """Told again and again."""
 
 
-def _quiet(count: int, share: float | None = None) -> None:  # noqa: ARG001 -- it tells nobody
-    return
+def quiet(count: int, share: float | None = None) -> None:
+    """Progress that nobody watches."""
 
 
 def _settings_facts(settings: Settings) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def replay_file(
     path: Path,
     out: Path,
     settings: Settings,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
     reading: Reading = AS_IT_IS,
 ) -> dict[str, Any]:
     """Replay a tick file; what its end leaves open is closed. Returns the manifest.
@@ -76,7 +76,7 @@ async def replay_topic(
     ranges: Mapping[int, Range],
     out: Path,
     settings: Settings,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
     read: Read | None = None,
 ) -> dict[str, Any]:
     """Replay stretches of `prices`, merged by event time; open bars stay open.
@@ -108,7 +108,7 @@ async def replay_stored(
     pool: Pool,
     out: Path,
     settings: Settings,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
     start: int | None = None,
     end: int | None = None,
 ) -> dict[str, Any]:

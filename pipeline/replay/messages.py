@@ -70,9 +70,9 @@ class Stream:
         async with aclosing(self._read(self._partition, self._span)) as found:
             async for messages in found:
                 self._digest.update(messages)
-                for group in _groups(messages, min(self._block, _GATHER)):
+                for group in groups(messages, min(self._block, _GATHER)):
                     came, rejects = decoder.decode(group)
-                    for portion in _cut(came, rejects, self._block):
+                    for portion in cut(came, rejects, self._block):
                         yield portion
                     self.next = group[-1].offset + 1
         self.next = self._span[1]
@@ -89,7 +89,7 @@ class Stream:
         }
 
 
-def _groups(messages: list[Message], most: int) -> Iterator[list[Message]]:
+def groups(messages: list[Message], most: int) -> Iterator[list[Message]]:
     """Messages in groups of at most so many and of some megabytes."""
     group: list[Message] = []
     size = 0
@@ -104,7 +104,7 @@ def _groups(messages: list[Message], most: int) -> Iterator[list[Message]]:
         yield group
 
 
-def _cut(came: Arrivals, rejects: Sequence[Reject], block: int) -> Iterator[Portion]:
+def cut(came: Arrivals, rejects: Sequence[Reject], block: int) -> Iterator[Portion]:
     """Ticks in portions, what was turned away beside the ticks that it stood before."""
     left = sorted(rejects, key=lambda reject: (reject.offset, reject.index))
     for start in range(block, len(came), block):

@@ -28,6 +28,11 @@ SELECT "offset", data FROM snapshots
  WHERE service = $1 AND partition = $2 AND "offset" <= $3
  ORDER BY "offset" DESC LIMIT 1
 
+-- name: kept_state
+SELECT "offset", data FROM snapshots
+ WHERE service = $1 AND partition = $2 AND "offset" >= $3 AND "offset" <= $4
+ ORDER BY "offset" LIMIT 1
+
 -- name: save_snapshot
 INSERT INTO snapshots (service, partition, "offset", epoch, data)
 SELECT $1, $2, $3, $4, $5 FROM progress
@@ -54,7 +59,7 @@ ON CONFLICT (partition, symbol, reason) DO UPDATE SET count = excluded.count, co
 SELECT symbol, partition FROM symbols ORDER BY symbol, partition
 
 -- name: progress
-SELECT partition, epoch, mark, moved_at FROM progress WHERE service = $1 ORDER BY partition
+SELECT partition, epoch, mark, fingerprint, moved_at FROM progress WHERE service = $1 ORDER BY partition
 
 -- name: latest
 SELECT DISTINCT ON (symbol) {columns} FROM {stage}
@@ -65,6 +70,12 @@ SELECT DISTINCT ON (symbol) {columns} FROM {stage}
 SELECT {columns} FROM {stage}
  WHERE run = 0 AND partition = $1 AND "offset" >= $2 AND "offset" < $3
  ORDER BY "offset", "index"
+
+-- name: window
+SELECT {columns} FROM {stage}
+ WHERE run = 0 AND partition = $1 AND ("offset", "index") > ($2, $3) AND ("offset", "index") <= ($4, $5)
+   AND ts >= $6 AND ts <= $7
+ ORDER BY "offset", "index" LIMIT $8
 
 -- name: history_forward
 SELECT {columns} FROM {stage}
@@ -115,6 +126,9 @@ SELECT {columns} FROM {stage}
 SELECT {columns} FROM {stage}
  WHERE run = 0 AND ($1::bigint IS NULL OR ts >= $1) AND ($2::bigint IS NULL OR ts < $2)
  ORDER BY ts, partition, "offset", "index"
+
+-- name: first_offset
+SELECT min("offset") FROM ticks WHERE run = 0 AND partition = $1
 
 -- name: stored_extents
 SELECT partition, min("offset") AS low, max("offset") AS high, count(*) AS count FROM ticks

@@ -6,7 +6,8 @@ from typing import Any, Final
 import asyncpg
 import numpy as np
 
-from pipeline.store.pool import Connection, Pool
+from pipeline.errors import StateError
+from pipeline.store.pool import Pool
 from pipeline.store.statements import stage_statement, statement
 from schemas.blocks import COLUMNS, Array, Rows, dtype_of
 from schemas.times import format_rfc3339
@@ -76,7 +77,11 @@ async def offset_bounds(
 
 
 def rows_of(stage: str, records: Sequence[asyncpg.Record]) -> Rows:
-    """Stored rows in columns, bit for bit; the symbols are those found, sorted."""
+    """Stored rows in columns, bit for bit; the symbols are those found, sorted.
+
+    Raises:
+        StateError: a label is none of its column's: somebody else wrote it.
+    """
     names = sorted({record["symbol"] for record in records})
     places = {name: code for code, name in enumerate(names)}
     columns: dict[str, Array] = {}
@@ -85,14 +90,11 @@ def rows_of(stage: str, records: Sequence[asyncpg.Record]) -> Rows:
         if column.kind == "symbol":
             values = [places[value] for value in values]
         elif column.kind == "label":
-            values = [-1 if v is None else column.labels.index(v) for v in values]
+            codes: dict[str | None, int] = {None: -1}
+            codes.update((label, code) for code, label in enumerate(column.labels))
+            try:
+                values = [codes[value] for value in values]
+            except KeyError as error:
+                raise StateError(f"table {stage}: {error} is no value of {column.name}") from None
         columns[column.name] = np.array(values, dtype_of(column))
     return Rows(stage, columns, names)
-
-
-async def offset_range(
-    connection: Connection, stage: str, partition: int, low: int, high: int
-) -> Rows:
-    """All live rows of a partition with low <= offset < high, in the order of identity."""
-    records = await connection.fetch(stage_statement("range", stage), partition, low, high)
-    return rows_of(stage, records)

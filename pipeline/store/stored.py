@@ -13,7 +13,7 @@ from schemas.arrivals import FACTORS, FLOATS, Arrivals, arrivals
 from schemas.blocks import Array, Rows, empty
 
 _TICKS: Final = "ticks"
-_SORTING: Final = 86_400.0  # seconds that a piece may take: the first one waits for the sorting
+SORTING: Final = 86_400.0  # seconds that a piece may take: the first one waits for the sorting
 _ROWS: Final = 20_000
 _AS_STORED: Final = ("offset", "index", "symbol", "ts", "side", "id", *FLOATS)
 
@@ -29,7 +29,7 @@ class StoredTicks:
     async def extents(self) -> Mapping[int, tuple[int, int, int]]:
         """First and last offset, and the number of ticks, by partition."""
         rows = await self._connection.fetch(
-            statement("stored_extents"), self._start, self._end, timeout=_SORTING
+            statement("stored_extents"), self._start, self._end, timeout=SORTING
         )
         return {row["partition"]: (row["low"], row["high"], row["count"]) for row in rows}
 
@@ -40,10 +40,10 @@ class StoredTicks:
             partition,
             self._start,
             self._end,
-            timeout=_SORTING,
+            timeout=SORTING,
         )
         scales = _Scales(begins=self._start is None)
-        while records := await cursor.fetch(block, timeout=_SORTING):
+        while records := await cursor.fetch(block, timeout=SORTING):
             yield _arrived(partition, rows_of(_TICKS, records), scales)
 
 
@@ -56,7 +56,7 @@ async def stored_ticks(
     Raises:
         UnavailableError: Postgres does not answer or went away meanwhile.
     """
-    async with _reading(pool) as connection:
+    async with reading(pool) as connection:
         yield StoredTicks(connection, start, end)
 
 
@@ -67,11 +67,11 @@ async def stored_rows(pool: Pool, stage: str, start: int | None, end: int | None
         UnavailableError: Postgres does not answer or went away meanwhile.
     """
     parts: list[Rows] = []
-    async with _reading(pool) as connection:
+    async with reading(pool) as connection:
         cursor = await connection.cursor(
-            stage_statement("stored_rows", stage), start, end, timeout=_SORTING
+            stage_statement("stored_rows", stage), start, end, timeout=SORTING
         )
-        while records := await cursor.fetch(_ROWS, timeout=_SORTING):
+        while records := await cursor.fetch(_ROWS, timeout=SORTING):
             parts.append(rows_of(stage, records))  # columns: an eighth of what records take
     if not parts:
         return empty(stage)
@@ -85,7 +85,7 @@ async def stored_rows(pool: Pool, stage: str, start: int | None, end: int | None
 
 
 @asynccontextmanager
-async def _reading(pool: Pool) -> AsyncIterator[Connection]:
+async def reading(pool: Pool) -> AsyncIterator[Connection]:
     """A connection that sees one moment of the database, however long it reads."""
     async with (
         pool.acquire() as connection,

@@ -9,11 +9,12 @@ import pytest
 
 from pipeline.clock import today
 from pipeline.errors import UnavailableError
-from pipeline.replay.parity import first_difference
+from pipeline.replay.differences import first_difference
 from pipeline.settings import StoreSettings
 from pipeline.store import reads
 from pipeline.store.live import LiveStore, PartitionBatch
 from pipeline.store.pool import Pool, open_pool
+from pipeline.store.statements import stage_statement
 from schemas.blocks import STAGES, Rows
 from tests.fixtures.rows import HARD, rows_of
 
@@ -32,7 +33,8 @@ async def store(pool: Pool, stage: str, *blocks: Rows) -> None:
 async def everything(pool: Pool, stage: str, partition: int, low: int, high: int) -> Rows:
     """The rows of a range of offsets."""
     async with pool.acquire() as connection:
-        return await reads.offset_range(connection, stage, partition, low, high)
+        sql = stage_statement("range", stage)
+        return reads.rows_of(stage, await connection.fetch(sql, partition, low, high))
 
 
 @pytest.mark.parametrize("stage", STAGES)

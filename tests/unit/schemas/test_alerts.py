@@ -2,7 +2,7 @@
 
 import json
 
-from schemas.alerts import gap_document
+from schemas.alerts import gap_document, parity_document
 from schemas.arrivals import Gap
 from schemas.codec import json_bytes
 
@@ -20,6 +20,33 @@ def test_a_gap_is_told_in_full() -> None:
         "to_id": 2**62 + 9,
         "missing": 10,
         "partition": 2,
+        "offset": 70,
+        "index": 3,
+    }
+
+
+def test_a_difference_is_told_in_full() -> None:
+    """Both values come back bit for bit; null stays null."""
+    told = parity_document(
+        stage="fills",
+        symbol="ES",
+        ts=NANOS,
+        partition=1,
+        offset=70,
+        index=3,
+        column="price",
+        live=0.1 + 0.2,
+        replayed=None,
+    )
+    assert json.loads(json_bytes(told)) == {
+        "kind": "parity",
+        "symbol": "ES",
+        "time": "2023-11-14T22:13:20.123456789Z",
+        "stage": "fills",
+        "column": "price",
+        "live": 0.30000000000000004,
+        "replayed": None,
+        "partition": 1,
         "offset": 70,
         "index": 3,
     }
