@@ -233,17 +233,10 @@ async def test_turns_go_on_from_each_other(live: Run) -> None:
 async def test_a_turn_has_an_end(live: Run) -> None:
     """A long backlog is compared in turns; all of it once."""
     checker = Checker(live.kafka, live.pool, SETTINGS)
-    await live.publish(
-        [
-            tick_bytes(
-                [
-                    {"symbol": "BIG", "ts": 1_700_000_000 + i, "price": 5.0 + i % 7}
-                    for i in range(20_000)
-                ]
-            )
-        ]
-        * 3
-    )
+    ticks = [
+        {"symbol": "BIG", "ts": 1_700_000_000 + i, "price": 5.0 + i % 7} for i in range(20_000)
+    ]
+    await live.publish([tick_bytes(ticks)] * 5)  # too much to be stepped at once
     end = await live.store()
     ranges, rows = [], 0
     while True:
