@@ -21,10 +21,14 @@ def statement(name: str) -> str:
     return _statements()[name]
 
 
-@cache
 def stage_statement(name: str, stage: str) -> str:
     """A statement over a stage's table: {stage} and {columns} are filled from closed lists."""
     if stage not in STAGES:
         raise ValueError(f"no stage is called {stage!r}")
-    columns = ", ".join(f'"{column}"' for column in names_of(stage))
-    return statement(name).replace("{stage}", stage).replace("{columns}", columns)
+    return _filled(name, stage, names_of(stage))
+
+
+@cache
+def _filled(name: str, stage: str, columns: tuple[str, ...]) -> str:
+    listed = ", ".join(f'"{column}"' for column in columns)
+    return statement(name).replace("{stage}", stage).replace("{columns}", listed)

@@ -1,7 +1,7 @@
 """The stream of one run, published at its rate until enough happened."""
 
 import asyncio
-import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipeline.bus.publisher import Outgoing, Publisher
@@ -9,25 +9,24 @@ from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
 from schemas.topics import PRICES
 from tests.acceptance.chaos.prices import Publication
-from tests.acceptance.chaos.world import World
 
 
 @dataclass(slots=True)
 class Feed:
     """The stream of one run: goes on until it is told that enough happened."""
 
-    world: World
+    kafka: str
     rate: float
     ticks: int
     enough: asyncio.Event = field(default_factory=asyncio.Event)
     sent: list[Publication] = field(default_factory=list)
 
-    async def run(self, chance: random.Random, poison: float) -> None:
+    async def run(self, messages: Iterable[Publication]) -> None:
         """Publish at the rate, the rest at once; a message that was refused is sent again."""
         start, count = monotonic(), 0
         pending: list[tuple[Publication, asyncio.Future[object]]] = []
-        async with Publisher(self.world.addresses.kafka) as publisher:
-            for one in self.world.ground.market.messages(chance, poison):
+        async with Publisher(self.kafka) as publisher:
+            for one in messages:
                 if self.enough.is_set() and count >= self.ticks:
                     break
                 pending.append((one, await _send(publisher, one)))

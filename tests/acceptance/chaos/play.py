@@ -17,12 +17,13 @@ async def run(world: World, script: Script) -> Verdict:
     world.seen.ahead.clear()
     world.seen.backwards.clear()
     chance = random.Random(f"stream {script.seed}")  # noqa: S311 -- nothing secret
-    feed = Feed(world, script.rate, script.ticks)
+    feed = Feed(world.addresses.kafka, script.rate, script.ticks)
+    messages = world.ground.market.messages(chance, script.poison)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(world.addresses.postgres))
         watchers = watched(world)
         stack.push_async_callback(cancelled, watchers)
-        feeding = asyncio.create_task(feed.run(chance, script.poison))
+        feeding = asyncio.create_task(feed.run(messages))
         stack.push_async_callback(cancelled, [feeding])
         await _faults(Scene(world, database, alone=not script.together), script)
         feed.enough.set()

@@ -33,9 +33,9 @@ def test_a_zombie_writes_nothing(ground: Ground, attempt: int) -> None:
 async def _play(here: World, seed: int) -> Verdict:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(here.addresses.postgres))
-        feed = Feed(here, rate=3000.0, ticks=6000)
+        feed = Feed(here.addresses.kafka, rate=3000.0, ticks=6000)
         chance = random.Random(seed)  # noqa: S311 -- nothing secret
-        feeding = asyncio.create_task(feed.run(chance, poison=0.0))
+        feeding = asyncio.create_task(feed.run(here.ground.market.messages(chance, 0.0)))
         stack.push_async_callback(cancelled, [feeding])
         await asyncio.to_thread(here.workers[1].start)
         await _until_claimed(here, 1, SHARE)

@@ -111,7 +111,7 @@ def world(
     ground.worlds += 1
     name = f"chaos{ground.worlds}"
     settings = load_settings((*SETS, f"worker.group={name}"))
-    addresses = asyncio.run(_fresh(ground.fleet.addresses, name, settings))
+    addresses = asyncio.run(fresh(ground.fleet.addresses, name, settings))
     sets = [part for one in (*SETS, f"worker.group={name}") for part in ("--set", one)]
     workers = [
         Service(
@@ -138,7 +138,7 @@ def world(
             worker.stop()
 
 
-async def _fresh(addresses: Addresses, name: str, settings: Settings) -> Addresses:
+async def fresh(addresses: Addresses, name: str, settings: Settings) -> Addresses:
     """Empty topics, an empty database and an empty cache."""
     await _drop_topics(addresses.kafka)
     async with evidence.connection_to(addresses) as connection:

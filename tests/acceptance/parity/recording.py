@@ -1,0 +1,167 @@
+"""A live run with kills: real servers, real workers with another batch size after each death."""
+
+import asyncio
+import random
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from pipeline.clock import monotonic
+from pipeline.servers import Addresses
+from pipeline.settings import load_settings
+from tests.acceptance import evidence
+from tests.acceptance.chaos.feed import Feed
+from tests.acceptance.chaos.outputs import ends_of
+from tests.acceptance.chaos.play import cancelled
+from tests.acceptance.chaos.watching import Database
+from tests.acceptance.chaos.world import fresh
+from tests.acceptance.commands import Worker
+from tests.acceptance.parity.tapes import Sample, messages
+
+LARGEST: Final = 1024  # messages of a batch
+_SESSION: Final = 3.0  # seconds until the partitions of a dead worker may go to another one
+_START: Final = 180.0  # the first one on a machine compiles
+_DRAIN: Final = 600.0
+_NUMBERS: Final = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A run: its partitions, workers, stream and kills; `sets` are the settings of its chain."""
+
+    partitions: int
+    workers: int
+    ticks: int
+    rate: float
+    kills: int
+    sets: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Recording:
+    """What a run leaves behind."""
+
+    script: Script
+    addresses: Addresses
+    sets: tuple[str, ...]
+    ends: dict[int, int] = field(default_factory=dict)
+    ticks: int = 0
+    batches: list[int] = field(default_factory=list)
+    kills: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        messages = sum(self.ends.values())
+        return (
+            f"{self.script.partitions} partitions, {self.script.workers} workers: {self.ticks:,} "
+            f"ticks in {messages:,} messages, {self.kills} kills, batches of at most "
+            f"{sorted(self.batches)} messages, {self.seconds:.0f} s"
+        )
+
+
+def _batches(chance: random.Random, lives: int) -> list[int]:
+    """Sizes from 1 to 1,024, both among them; the last lives drain what smaller batches left."""
+    sizes = [1, LARGEST, *(round(2 ** chance.uniform(0, 10)) for _ in range(lives - 2))]
+    first = sizes[:1] + sizes[2:]
+    chance.shuffle(first)
+    return [*first, LARGEST]
+
+
+async def record(
+    addresses: Addresses, script: Script, samples: list[Sample], home: Path, seed: int
+) -> Recording:
+    """Play a script to its end: everything published is stored."""
+    chance = random.Random(f"{seed} {script.partitions}")  # noqa: S311 -- nothing secret
+    name = f"parity{next(_NUMBERS)}"
+    live = (f"topics.partitions={script.partitions}", f"worker.session_timeout={_SESSION}")
+    own = await fresh(addresses, name, load_settings((*live, f"worker.group={name}")))
+    recording = Recording(script, own, (*script.sets, f"worker.group={name}"))
+    begin = monotonic()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(own.postgres))
+        feed = Feed(own.kafka, script.rate, script.ticks)
+        feeding = asyncio.create_task(feed.run(messages(samples, script.partitions, chance)))
+        stack.push_async_callback(cancelled, [feeding])
+        crew = stack.enter_context(_Crew(recording, (*live, "worker.snapshot_seconds=0.5"), home))
+        await _kill_all(crew, database, chance)
+        feed.enough.set()
+        await feeding
+        recording.ticks = sum(len(one.places) for one in feed.sent)
+        recording.ends = {p: end for (_, p), end in (await ends_of(own.kafka, ("prices",))).items()}
+        await _drained(database, name, recording.ends, crew)
+        crew.stop()
+    recording.seconds = monotonic() - begin
+    return recording
+
+
+class _Crew(ExitStack):
+    """The workers; each life of one has the next size of batches."""
+
+    def __init__(self, recording: Recording, sets: tuple[str, ...], home: Path) -> None:
+        super().__init__()
+        self.recording = recording
+        script = recording.script
+        chance = random.Random(recording.sets[-1])  # noqa: S311 -- nothing secret
+        self._sizes = iter(_batches(chance, script.workers + script.kills))
+        self._sets = (*recording.sets, *sets)
+        self._home = home
+        self._workers: dict[int, Worker] = {}
+        for number in range(script.workers):
+            self.start(number)
+
+    def start(self, number: int) -> None:
+        """A new life."""
+        size = next(self._sizes)
+        self.recording.batches.append(size)
+        own = (f"worker.batch={size}", f"worker.instance=worker-{number}")
+        log = self._home / f"{self.recording.sets[-1].partition('=')[2]}-{number}.log"
+        self._workers[number] = self.enter_context(
+            Worker(self.recording.addresses, log, *self._sets, *own)
+        )
+
+    def kill(self, number: int) -> None:
+        """End a life by kill -9."""
+        self._workers[number].kill()
+        self.recording.kills += 1
+
+    def look(self) -> None:
+        """Nobody may have ended by itself."""
+        for worker in self._workers.values():
+            assert worker.alive, worker.log.read_text()[-3000:]
+
+    def stop(self) -> None:
+        """Politely."""
+        for worker in self._workers.values():
+            assert worker.stop() == 0, worker.log.read_text()[-3000:]
+
+
+async def _kill_all(crew: _Crew, database: Database, chance: random.Random) -> None:
+    """Mostly at work, some before: a worker that is not yet back is killed again."""
+    script = crew.recording.script
+    group = crew.recording.sets[-1].partition("=")[2]
+    for _ in range(script.kills):
+        before = await database.marks(group)
+        if chance.random() < 0.2:
+            await asyncio.sleep(chance.uniform(0.0, 2.0))
+        else:
+            await evidence.until(lambda b=before: _moved(database, group, b, crew), _START, 0.02)  # type: ignore[misc]
+            await asyncio.sleep(chance.uniform(0.0, 1.0))
+        number = chance.randrange(script.workers)
+        await asyncio.to_thread(crew.kill, number)
+        crew.start(number)
+
+
+async def _moved(database: Database, group: str, before: dict[int, int], crew: _Crew) -> bool:
+    crew.look()
+    return await database.marks(group) != before
+
+
+async def _drained(database: Database, group: str, ends: dict[int, int], crew: _Crew) -> None:
+    async def drained() -> bool:
+        crew.look()
+        marks = await database.marks(group)
+        return all(marks.get(partition, -1) + 1 == end for partition, end in ends.items())
+
+    await evidence.until(drained, _DRAIN)
