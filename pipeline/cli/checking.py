@@ -30,7 +30,7 @@ class Checks:
         if not self._seconds:
             return {}
         differed = self._found["differs"]
-        return {"parity": self._last + (f" ({differed} alerts)" if differed else "")}
+        return {"parity": self._last + (f" (alerts: {differed})" if differed else "")}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until told to stop."""

@@ -138,11 +138,18 @@ class Up:
 
 
 @contextlib.contextmanager
-def up(data_dir: Path, log: Path) -> Iterator[Up]:
-    """`tickstream up` on a data directory; drained and stopped in the end by Ctrl-C."""
+def up(
+    data_dir: Path, log: Path, *arguments: object, addresses: Addresses | None = None
+) -> Iterator[Up]:
+    """`tickstream up` on a data directory; drained and stopped in the end by Ctrl-C.
+
+    With addresses it uses those servers instead of its own.
+    """
     port = free_port()
+    values = {} if addresses is None else naming(addresses)
+    own = ("up", "--data-dir", data_dir, "--set", f"api.port={port}")
     with log.open("wb") as sink:
-        process = _popen(sink, "up", "--data-dir", data_dir, "--set", f"api.port={port}")
+        process = _popen(sink, values, *own, *arguments)
     try:
 
         def serves() -> bool:
@@ -151,8 +158,8 @@ def up(data_dir: Path, log: Path) -> Iterator[Up]:
             return "running;" in text
 
         wait_until(serves, 90, "the start of `up`")
-        addresses = Addresses(**running_addresses(data_dir))
-        yield Up(process, addresses, f"http://127.0.0.1:{port}/graphql", log)
+        found = addresses or Addresses(**running_addresses(data_dir))
+        yield Up(process, found, f"http://127.0.0.1:{port}/graphql", log)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0, log.read_text(encoding="utf-8")
     finally:
@@ -160,10 +167,12 @@ def up(data_dir: Path, log: Path) -> Iterator[Up]:
         process.wait()
 
 
-def _popen(sink: IO[bytes], *arguments: object) -> subprocess.Popen[bytes]:
+def _popen(
+    sink: IO[bytes], values: Mapping[str, str], *arguments: object
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [TICKSTREAM, *map(str, arguments)],
-        env=environment(),
+        env=environment(values),
         stdin=subprocess.DEVNULL,
         stdout=sink,
         stderr=sink,

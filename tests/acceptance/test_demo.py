@@ -250,7 +250,7 @@ def test_parity_names_a_flipped_bit(played: Played, alive: Up) -> None:
         line = only_line(tickstream("parity", "--data-dir", played.directory), 1)
     finally:
         again = asyncio.run(_flip(alive.addresses, row["offset"], row["index"]))
-    where = f"partition {row['partition']} offset {row['offset']} index {row['index']}"
+    where = f"partition {row['partition']} offset {row['offset']} index {row['index']} (ES)"
     assert f"features, row at {where}, column rsi_14" in line
     assert before.hex() in line
     assert again.hex() in line

@@ -36,18 +36,20 @@ class Sample:
 
 def samples_of(folder: Path, rows: int) -> list[Sample]:
     """The first rows of each file."""
-    found = []
-    for name in FILES:
-        documents = list(islice(read_documents(folder / f"{name}.csv.gz"), rows))
-        for one in documents:
-            one["ts"] = parse_time(one["ts"])
-        span = documents[-1]["ts"] - documents[0]["ts"] + _PAUSE
-        ids = [one["id"] for one in documents if "id" in one]
-        found.append(Sample(documents, span, max(ids) - min(ids) + 1 if ids else 0))
-    return found
+    return [sample_of(folder / f"{name}.csv.gz", rows) for name in FILES]
 
 
-def _tape(sample: Sample, name: str, start: int) -> Iterator[Document]:
+def sample_of(file: Path, rows: int) -> Sample:
+    """The first rows of a file."""
+    documents = list(islice(read_documents(file), rows))
+    for one in documents:
+        one["ts"] = parse_time(one["ts"])
+    span = documents[-1]["ts"] - documents[0]["ts"] + _PAUSE
+    ids = [one["id"] for one in documents if "id" in one]
+    return Sample(documents, span, max(ids) - min(ids) + 1 if ids else 0)
+
+
+def tape(sample: Sample, name: str, start: int = 0) -> Iterator[Document]:
     """Ticks without end, from a row of the sample on."""
     turn, n = 0, len(sample.rows)
     while True:
@@ -68,7 +70,7 @@ def messages(
     """Messages of all partitions without end, of many sizes; two samples on each partition."""
     tapes = {
         number: [
-            _tape(samples[(number + i) % len(samples)], f"{number}{'ab'[i]}", 331 * number)
+            tape(samples[(number + i) % len(samples)], f"{number}{'ab'[i]}", 331 * number)
             for i in range(2)
         ]
         for number in range(partitions)
