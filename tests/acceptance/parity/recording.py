@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,13 +19,15 @@ from tests.acceptance.chaos.play import cancelled
 from tests.acceptance.chaos.watching import Database
 from tests.acceptance.chaos.world import fresh
 from tests.acceptance.commands import Worker
-from tests.acceptance.parity.tapes import Sample, messages
+from tests.acceptance.parity.tapes import MEAN_FRAME, Sample, messages
 
 LARGEST: Final = 1024  # messages of a batch
 _SESSION: Final = 3.0  # seconds until the partitions of a dead worker may go to another one
 _START: Final = 180.0  # the first one on a machine compiles
 _DRAIN: Final = 600.0
 _NUMBERS: Final = count(1)
+_EARLY: Final = 0.2  # share of kills of workers that are not back at work
+_CLAIMED: Final = re.compile(r"partition_claimed .*mark=(\d+) .*replayed=(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,15 @@ class Recording:
     ticks: int = 0
     batches: list[int] = field(default_factory=list)
     kills: int = 0
+    resumed: int = 0  # partitions taken over in the middle, by a stored state
     seconds: float = 0.0
 
     def __str__(self) -> str:
         messages = sum(self.ends.values())
         return (
             f"{self.script.partitions} partitions, {self.script.workers} workers: {self.ticks:,} "
-            f"ticks in {messages:,} messages, {self.kills} kills, batches of at most "
+            f"ticks in {messages:,} messages, {self.kills} kills, "
+            f"{self.resumed} states resumed, batches of at most "
             f"{sorted(self.batches)} messages, {self.seconds:.0f} s"
         )
 
@@ -82,7 +87,8 @@ async def record(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(own.postgres))
         feed = Feed(own.kafka, script.rate, script.ticks)
-        feeding = asyncio.create_task(feed.run(messages(samples, script.partitions, chance)))
+        stream = messages(samples, script.partitions, script.ticks, chance)
+        feeding = asyncio.create_task(feed.run(stream))
         stack.push_async_callback(cancelled, [feeding])
         crew = stack.enter_context(_Crew(recording, (*live, "worker.snapshot_seconds=0.5"), home))
         await _kill_all(crew, database, chance)
@@ -135,27 +141,30 @@ class _Crew(ExitStack):
         """Politely."""
         for worker in self._workers.values():
             assert worker.stop() == 0, worker.log.read_text()[-3000:]
+            claims = _CLAIMED.findall(worker.log.read_text())
+            self.recording.resumed += sum(int(again) <= int(mark) for mark, again in claims)
 
 
 async def _kill_all(crew: _Crew, database: Database, chance: random.Random) -> None:
-    """Mostly at work, some before: a worker that is not yet back is killed again."""
+    """Mostly in the middle of a life's work, some before: who is not yet back is killed again."""
     script = crew.recording.script
     group = crew.recording.sets[-1].partition("=")[2]
+    work = script.ticks / MEAN_FRAME / (script.kills + 2)  # messages of a life, all of them a run
     for _ in range(script.kills):
-        before = await database.marks(group)
-        if chance.random() < 0.2:
+        before = sum((await database.marks(group)).values())
+        if chance.random() < _EARLY:
             await asyncio.sleep(chance.uniform(0.0, 2.0))
         else:
-            await evidence.until(lambda b=before: _moved(database, group, b, crew), _START, 0.02)  # type: ignore[misc]
-            await asyncio.sleep(chance.uniform(0.0, 1.0))
+            goal = before + work * chance.uniform(0.5, 1.0)
+            await evidence.until(lambda g=goal: _beyond(database, group, g, crew), _START, 0.02)  # type: ignore[misc]
         number = chance.randrange(script.workers)
         await asyncio.to_thread(crew.kill, number)
         crew.start(number)
 
 
-async def _moved(database: Database, group: str, before: dict[int, int], crew: _Crew) -> bool:
+async def _beyond(database: Database, group: str, goal: float, crew: _Crew) -> bool:
     crew.look()
-    return await database.marks(group) != before
+    return sum((await database.marks(group)).values()) > goal
 
 
 async def _drained(database: Database, group: str, ends: dict[int, int], crew: _Crew) -> None:

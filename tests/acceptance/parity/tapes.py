@@ -20,6 +20,7 @@ FILES: Final = (
 )
 _PAUSE: Final = 2 * 10**9  # ns between two rounds of a sample
 _FRAMES: Final = (1, 5, 20, 100, 250)  # ticks of a message
+MEAN_FRAME: Final = sum(_FRAMES) / len(_FRAMES)
 _TIMES: Final = ("ts", "recv_ts")
 
 Document = dict[str, Any]
@@ -65,9 +66,9 @@ def tape(sample: Sample, name: str, start: int = 0) -> Iterator[Document]:
 
 
 def messages(
-    samples: Sequence[Sample], partitions: int, chance: random.Random
+    samples: Sequence[Sample], partitions: int, ticks: int, chance: random.Random
 ) -> Iterator[Publication]:
-    """Messages of all partitions without end, of many sizes; two samples on each partition."""
+    """Messages of many sizes for all partitions, of so many ticks; two samples on each of them."""
     tapes = {
         number: [
             tape(samples[(number + i) % len(samples)], f"{number}{'ab'[i]}", 331 * number)
@@ -75,9 +76,10 @@ def messages(
         ]
         for number in range(partitions)
     }
-    while True:
+    while ticks > 0:
         number = chance.randrange(partitions)
         count = chance.choice(_FRAMES)
-        ticks = list(islice(chance.choice(tapes[number]), count))
+        some = list(islice(chance.choice(tapes[number]), count))
         framing = chance.choice(("json", "json", "arrow"))
-        yield Publication(number, tick_bytes(ticks, framing), tuple(range(count)))
+        yield Publication(number, tick_bytes(some, framing), tuple(range(count)))
+        ticks -= count
