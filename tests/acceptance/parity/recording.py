@@ -26,6 +26,7 @@ _SESSION: Final = 3.0  # seconds until the partitions of a dead worker may go to
 _START: Final = 180.0  # the first one on a machine compiles
 _DRAIN: Final = 600.0
 _NUMBERS: Final = count(1)
+_WORTH: Final = 10  # messages in a state that is worth to be resumed
 _EARLY: Final = 0.2  # share of kills of workers that are not back at work
 _CLAIMED: Final = re.compile(r"partition_claimed .*mark=(\d+) .*replayed=(\d+)")
 
@@ -39,6 +40,7 @@ class Script:
     ticks: int
     rate: float
     kills: int
+    restarts: int  # polite ones: the state is kept where the life ends
     sets: tuple[str, ...]
 
 
@@ -60,7 +62,7 @@ class Recording:
         messages = sum(self.ends.values())
         return (
             f"{self.script.partitions} partitions, {self.script.workers} workers: {self.ticks:,} "
-            f"ticks in {messages:,} messages, {self.kills} kills, "
+            f"ticks in {messages:,} messages, {self.kills} kills, {self.script.restarts} restarts, "
             f"{self.resumed} states resumed, batches of at most "
             f"{sorted(self.batches)} messages, {self.seconds:.0f} s"
         )
@@ -91,13 +93,13 @@ async def record(
         feeding = asyncio.create_task(feed.run(stream))
         stack.push_async_callback(cancelled, [feeding])
         crew = stack.enter_context(_Crew(recording, (*live, "worker.snapshot_seconds=0.5"), home))
-        await _kill_all(crew, database, chance)
+        await _live_and_die(crew, database, chance)
         feed.enough.set()
         await feeding
         recording.ticks = sum(len(one.places) for one in feed.sent)
         recording.ends = {p: end for (_, p), end in (await ends_of(own.kafka, ("prices",))).items()}
         await _drained(database, name, recording.ends, crew)
-        crew.stop()
+        crew.finish()
     recording.seconds = monotonic() - begin
     return recording
 
@@ -110,7 +112,7 @@ class _Crew(ExitStack):
         self.recording = recording
         script = recording.script
         chance = random.Random(recording.sets[-1])  # noqa: S311 -- nothing secret
-        self._sizes = iter(_batches(chance, script.workers + script.kills))
+        self._sizes = iter(_batches(chance, script.workers + script.kills + script.restarts))
         self._sets = (*recording.sets, *sets)
         self._home = home
         self._workers: dict[int, Worker] = {}
@@ -137,28 +139,36 @@ class _Crew(ExitStack):
         for worker in self._workers.values():
             assert worker.alive, worker.log.read_text()[-3000:]
 
-    def stop(self) -> None:
-        """Politely."""
-        for worker in self._workers.values():
-            assert worker.stop() == 0, worker.log.read_text()[-3000:]
+    def stop(self, number: int) -> None:
+        """End a life politely."""
+        worker = self._workers[number]
+        assert worker.stop() == 0, worker.log.read_text()[-3000:]
+
+    def finish(self) -> None:
+        """End all of them, and count what their logs tell."""
+        for number, worker in self._workers.items():
+            self.stop(number)
             claims = _CLAIMED.findall(worker.log.read_text())
-            self.recording.resumed += sum(int(again) <= int(mark) for mark, again in claims)
+            held = [int(mark) + 1 - int(again) for mark, again in claims]
+            self.recording.resumed += sum(messages >= _WORTH for messages in held)
 
 
-async def _kill_all(crew: _Crew, database: Database, chance: random.Random) -> None:
+async def _live_and_die(crew: _Crew, database: Database, chance: random.Random) -> None:
     """Mostly in the middle of a life's work, some before: who is not yet back is killed again."""
     script = crew.recording.script
     group = crew.recording.sets[-1].partition("=")[2]
-    work = script.ticks / MEAN_FRAME / (script.kills + 2)  # messages of a life, all of them a run
-    for _ in range(script.kills):
+    work = script.ticks / MEAN_FRAME / (script.kills + script.restarts + 2)  # messages of a life
+    deaths = [True] * script.kills + [False] * script.restarts
+    chance.shuffle(deaths)
+    for by_kill in deaths:
         before = sum((await database.marks(group)).values())
-        if chance.random() < _EARLY:
+        if by_kill and chance.random() < _EARLY:
             await asyncio.sleep(chance.uniform(0.0, 2.0))
         else:
             goal = before + work * chance.uniform(0.5, 1.0)
             await evidence.until(lambda g=goal: _beyond(database, group, g, crew), _START, 0.02)  # type: ignore[misc]
         number = chance.randrange(script.workers)
-        await asyncio.to_thread(crew.kill, number)
+        await asyncio.to_thread(crew.kill if by_kill else crew.stop, number)
         crew.start(number)
 
 
