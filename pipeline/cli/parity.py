@@ -28,13 +28,12 @@ from pipeline.errors import (
     UnavailableError,
     UncheckedError,
 )
-from pipeline.replay.parity import ParityReport, compare, stored_marks
+from pipeline.replay.parity import ParityReport, compare, first_kept, stored_marks
 from pipeline.replay.warm import warm
 from pipeline.servers import Addresses
 from pipeline.settings import Settings
 from pipeline.store import reads
 from pipeline.store.pool import Pool, open_pool
-from pipeline.store.statements import statement
 
 
 @click.command()
@@ -110,14 +109,11 @@ async def _parity(
 
 
 async def _all(pool: Pool, settings: Settings, marks: Mapping[int, int]) -> dict[int, Range]:
-    """All that is stored; where retention drops old rows, from the first tick that is left."""
-    ranges = {}
-    for partition, mark in marks.items():
-        first = 0
-        if settings.store.retention_days is not None:
-            first = await pool.fetchval(statement("first_offset"), partition) or 0
-        ranges[partition] = (first, mark + 1)
-    return ranges
+    """All that is stored."""
+    return {
+        partition: (await first_kept(pool, settings, partition), mark + 1)
+        for partition, mark in marks.items()
+    }
 
 
 async def _between(pool: Pool, times: tuple[int | None, int | None]) -> dict[int, Range]:

@@ -102,6 +102,13 @@ async def stored_marks(pool: Pool, settings: Settings) -> dict[int, int]:
     return {row["partition"]: row["mark"] for row in rows if row["mark"] >= 0}
 
 
+async def first_kept(pool: Pool, settings: Settings, partition: int) -> int:
+    """The first offset of which all rows are stored: where old ones are dropped, of a tick."""
+    if settings.store.retention_days is None:
+        return 0
+    return await pool.fetchval(statement("first_offset"), partition) or 0
+
+
 async def compare(
     bootstrap: str,
     pool: Pool,

@@ -7,18 +7,20 @@ worker made, also after a restart.
 
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import Final
 
 from pipeline.bus.publisher import Outgoing, Publisher
 from pipeline.bus.ranges import Range
 from pipeline.bus.topics import offset_bounds
-from pipeline.clock import monotonic
+from pipeline.clock import monotonic, today
 from pipeline.errors import FencedError, StateError, UncheckedError
 from pipeline.replay.differences import Difference
 from pipeline.replay.messages import from_broker
 from pipeline.replay.parity import (
     Comparison,
     checker_of,
+    first_kept,
     pieces,
     restored,
     still_there,
@@ -28,6 +30,7 @@ from pipeline.settings import Settings
 from pipeline.stages.chain import Chain
 from pipeline.store.live import Claim, LiveStore, PartitionBatch, compress
 from pipeline.store.pool import Pool
+from pipeline.store.statements import statement
 from pipeline.store.stretches import RecentRows
 from schemas.alerts import parity_document
 from schemas.blocks import STAGES
@@ -91,28 +94,35 @@ class Checker:
         turn = Turn()
         marks = await stored_marks(self._pool, self._settings)
         edges = await offset_bounds(self._kafka, PRICES)
+        recent = await self._recent()
         share = seconds / max(1, len(marks))
         for partition, mark in sorted(marks.items()):
             first = edges[partition][0] if partition in edges else 0
             try:
-                await self._partition(turn, partition, first, mark, monotonic() + share)
+                kept = (
+                    0
+                    if partition in recent
+                    else await first_kept(self._pool, self._settings, partition)
+                )
+                await self._partition(turn, partition, first, kept, mark, monotonic() + share)
             except (UncheckedError, StateError, FencedError) as error:
                 turn.unchecked.append(str(error))
         return turn
 
     async def _partition(
-        self, turn: Turn, partition: int, first: int, mark: int, deadline: float
+        self, turn: Turn, partition: int, first: int, kept: int, mark: int, deadline: float
     ) -> None:
+        """One partition: the topic begins at `first`, what is stored of it at `kept`."""
         claim = await self._store.claim(partition)
         if mark <= claim.mark:
             return
         chain = Chain(self._settings.chain, partition)
         start = await self._resume(chain, claim, first, mark)
-        low = max(start, claim.mark + 1)
+        low = max(start, kept, claim.mark + 1)
         if low > claim.mark + 1:
             turn.unchecked.append(
-                f"partition {partition}: retention has deleted the messages before offset {first} "
-                f"before all up to there were compared; going on from {low}"
+                f"partition {partition}: retention has deleted messages or rows before they were "
+                f"compared; going on from offset {low}"
             )
         comparison = Comparison(RecentRows(self._pool, partition), low, turn.rows)
         end = start
@@ -131,6 +141,13 @@ class Checker:
         if end > low:
             turn.ranges[partition] = (low, end)
         turn.behind += mark + 1 - end
+
+    async def _recent(self) -> set[int]:
+        """Partitions of which no row was dropped since they were compared last."""
+        days = self._settings.store.retention_days or 0
+        rows = await self._pool.fetch(statement("progress"), checker_of(self._settings))
+        first = today() - timedelta(days=days)
+        return {row["partition"] for row in rows if row["moved_at"].date() >= first}
 
     async def _resume(self, chain: Chain, claim: Claim, first: int, mark: int) -> int:
         """Give the chain a state to go on from; the first offset that it has not seen."""

@@ -262,7 +262,7 @@ async def test_retention_of_the_topic(live: Run) -> None:
         await live.compare(0, end)
     turn = await Checker(live.kafka, live.pool, SETTINGS).turn(ENOUGH)
     assert (turn.state, turn.differences) == ("not checked", [])
-    assert f"going on from {end}" in turn.lines()[0]
+    assert f"going on from offset {end}" in turn.lines()[0]
     await live.publish(messages(live.partition + 50))
     more = await live.store()
     turn = await Checker(live.kafka, live.pool, SETTINGS).turn(ENOUGH)
@@ -284,3 +284,22 @@ async def test_nothing_kept_is_told(live: Run) -> None:
         turn = await Checker(live.kafka, live.pool, SETTINGS).turn(ENOUGH)
         assert turn.state == "not checked"
         assert "no state is kept" in turn.lines()[0]
+
+
+async def test_retention_of_the_tables(live: Run) -> None:
+    """Rows dropped as too old are no difference; from the first tick on all is compared."""
+    for stage in STAGES:
+        await live.pool.execute(f'DELETE FROM {stage} WHERE "offset" < 100')  # noqa: S608 -- a stage
+    keeping = load_settings(
+        ["bars.clock=ticks:3", "equity.period=1s", "signals.follow=momentum_20",
+         "store.retention_days=30"]
+    )  # fmt: skip
+    turn = await Checker(live.kafka, live.pool, keeping).turn(ENOUGH)
+    assert (turn.state, turn.ranges) == ("not checked", {live.partition: (100, live._next)})
+    assert turn.rows["ticks"] == await live.pool.fetchval("SELECT count(*) FROM ticks")
+    await live.pool.execute("UPDATE progress SET moved_at = moved_at - interval '40 days'")
+    await live.publish(messages(live.partition + 50))
+    await live.store()
+    await live.pool.execute('DELETE FROM bars WHERE "offset" = $1', live._next - 20)
+    turn = await Checker(live.kafka, live.pool, keeping).turn(ENOUGH)
+    assert turn.state == "differs"
