@@ -1,6 +1,7 @@
 """Columns of every stage, each with its unit and meaning, and the rows that hold them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from types import MappingProxyType
@@ -256,6 +257,16 @@ def extend(stage: str, columns: Sequence[Column]) -> None:
             _COLUMNS[stage] = (*_COLUMNS[stage], column)
         elif known != column:
             raise ValueError(f"{stage} has a column {column.name} already")
+
+
+@contextmanager
+def own_columns() -> Iterator[None]:
+    """Forget in the end the columns that a user's features add meanwhile."""
+    before = dict(_COLUMNS)
+    try:
+        yield
+    finally:
+        _COLUMNS.update(before)
 
 
 def per_stage(make: Callable[[str], T]) -> Callable[[str], T]:

@@ -7,29 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from pipeline.replay import metrics, scoring
-from pipeline.replay.books import (
-    Portfolio,
-    by_regime,
-    exposure,
-    portfolio_of,
-    table_of,
-    year_of,
-)
+from pipeline.replay import metrics
+from pipeline.replay.books import Portfolio, by_regime, portfolio_of, table_of, year_of
+from pipeline.replay.figures import EQUITY, FILLS, HELD, engines, held, said, trading
 from pipeline.replay.output import MANIFEST, check_replaceable, digest, put
 from pipeline.replay.trades import BOOK, round_trips
-from schemas.blocks import names_of
 
 METRICS: Final = "metrics.json"
 TRADES: Final = "trades.parquet"
 REPORT: Final = "report.html"
-NULL_ENGINE: Final = "p_base_rate"
-_COMBINED: Final = "p_up"
 _SUSPICIOUS: Final = 5.0  # a Sharpe ratio that no honest engine has shown (QUANT.md 4.4)
 
 
@@ -95,18 +85,14 @@ def analyse(
     """The figures of a replay's directory. Memory: the columns that are read, not the stages."""
     book = manifest["settings"]["fills"]
     cash = float(book["cash"])
-    equity = table_of(
-        directory, "equity", *BOOK, "ts", "position", "mark", "equity", "fees", "traded", "refused"
-    )
-    fills = table_of(
-        directory, "fills", *BOOK, "ts", "decided_ts", "side", "reason", "quantity", "price", "fee",
-        "slippage", "pnl", "position",
-    )  # fmt: skip
+    equity = table_of(directory, "equity", *EQUITY)
+    fills = table_of(directory, "fills", *FILLS)
     regimes = table_of(directory, "regimes", *BOOK, "ts", "vol", "trend")
+    bars = table_of(directory, "bars", *HELD)
+    predictions = table_of(directory, "predictions", *said())
     portfolio = portfolio_of(equity, cash)
     year = year_of(portfolio.days) if year is None else year
     trades = round_trips(fills)
-    last = equity.groupby(BOOK).last()
     curve = portfolio.curve
     figures: dict[str, Any] = {
         "clock": {"period": "day", "periods_per_year": year, "periods": len(curve) - 1},
@@ -115,73 +101,15 @@ def analyse(
         "final_equity": float(curve[-1]),
         "trials": trials,
         "performance": metrics.performance(curve, year, trials) if portfolio.books else {},
-        "trading": {
-            **metrics.trading(
-                trades["profit"].to_numpy(float),
-                trades["fees"].to_numpy(float),
-                (trades["closed"] - trades["opened"]).to_numpy(float),
-            ),
-            "fills": len(fills),
-            "all_fees": float(last["fees"].sum()),
-            "all_slippage": float(fills["slippage"].sum()),
-            "open_profit": float(curve[-1] - portfolio.capital - fills["pnl"].sum()),
-            "refused_prices": int(last["refused"].sum()),
-            **_use(portfolio, fills, float(last["traded"].sum()), year),
-        },
-        "buy_and_hold": _held(directory),
+        "trading": trading(portfolio, curve, equity, fills, trades, year),
+        "buy_and_hold": held(bars),
         "regimes": by_regime(equity, trades, regimes, cash, year),
-        "engines": _engines(directory),
+        "engines": engines(bars, predictions),
     }
     research = book["mode"] == "close"
     figures["research_only"] = research
     figures["warnings"] = _warnings(figures, research=research)
     return Result(directory, manifest, figures, portfolio, trades)
-
-
-def _use(
-    portfolio: Portfolio, fills: pd.DataFrame, traded: float, year: int
-) -> dict[str, float | None]:
-    beats = portfolio.beats
-    if not len(beats):
-        return {"turnover": None, "exposure": None, "gross_leverage": None}
-    leverage = (beats["gross"] / beats["equity"].where(beats["equity"] > 0)).mean()
-    return {
-        "turnover": metrics.turnover(traded, portfolio.curve, year),
-        "exposure": exposure(fills, int(beats["ts"].iloc[0]), int(beats["ts"].iloc[-1])),
-        "gross_leverage": float(leverage) if np.isfinite(leverage) else None,
-    }
-
-
-def _held(directory: Path) -> float | None:
-    """Mean over the symbols of last close / first close - 1, in the units of one scale."""
-    bars = table_of(directory, "bars", *BOOK, "life", "close", "scale")
-    level = bars["close"] / bars["scale"]
-    ends = level.groupby([bars[name] for name in (*BOOK, "life")]).agg(["first", "last"])
-    found = float((ends["last"] / ends["first"] - 1.0).mean()) if len(ends) else np.nan
-    return found if np.isfinite(found) else None
-
-
-def _engines(directory: Path) -> dict[str, Any]:
-    """Scores of each engine on labels that have matured, by name; the null engine among them."""
-    engines = [name for name in names_of("predictions") if name.startswith("p_")]
-    bars = table_of(directory, "bars", *BOOK, "life", "close", "scale")
-    said = table_of(directory, "predictions", "horizon", *engines)
-    if not len(said):
-        return {}
-    horizon = int(said["horizon"].iloc[0])
-    level = bars["close"] / bars["scale"]
-    groups = [bars[name] for name in (*BOOK, "life")]
-    later = level.groupby(groups, sort=False).shift(-horizon)
-    told = (later.notna() & (later != level)).to_numpy()  # an unchanged close is no outcome
-    rose = (later > level).to_numpy()[told]
-    null = said[NULL_ENGINE].to_numpy()[told]
-    return {
-        "combined" if name == _COMBINED else name.removeprefix("p_"): {
-            "horizon": horizon,
-            **scoring.scores(said[name].to_numpy()[told], rose, null, horizon),
-        }
-        for name in engines
-    }
 
 
 def _warnings(figures: Mapping[str, Any], *, research: bool) -> list[str]:

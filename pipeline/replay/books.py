@@ -65,9 +65,13 @@ def portfolio_of(equity: pd.DataFrame, cash: float) -> Portfolio:
     else:
         beats["equity"] += cash * books
     beats = beats.reset_index()
-    day = -(-beats["ts"] // DAY) * DAY
-    days = beats.assign(ts=day).groupby("ts", sort=True).last().reset_index()
-    return Portfolio(cash * books, books, beats, days)
+    return Portfolio(cash * books, books, beats, on_clock(beats, DAY))
+
+
+def on_clock(beats: pd.DataFrame, period: int) -> pd.DataFrame:
+    """The last beat of each period (ns) that has any, its `ts` the end of the period."""
+    ends = -(-beats["ts"] // period) * period
+    return beats.assign(ts=ends).groupby("ts", sort=True).last().reset_index()
 
 
 def year_of(days: pd.DataFrame) -> int:

@@ -2,9 +2,7 @@
 
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.resources import files
-from itertools import pairwise
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -12,19 +10,29 @@ import pandas as pd
 import plotly.graph_objects as go
 import pyarrow.compute as pc
 import pyarrow.parquet
-from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from pipeline.replay import metrics
 from pipeline.replay.backtest import Result
 from pipeline.replay.books import table_of
+from pipeline.replay.pages import (
+    GREEN,
+    GREY,
+    INK,
+    POINTS,
+    RED,
+    drawn,
+    grid,
+    moments,
+    page,
+    pairs,
+    thinned,
+)
 from pipeline.replay.trades import BOOK
 
-_POINTS: Final = 4000  # of a line; more than a screen can show
 _BARS: Final = 600  # of the strip of regimes
 _SHOWN: Final = 4  # symbols with a picture of their own, those with the most fills
 _WINDOW: Final = 63  # days of the rolling Sharpe ratio: a quarter
-_INK, _RED, _GREEN, _GREY = "#1f3a5f", "#b23a48", "#2e7d55", "#8a94a0"
 _TAGS: Final = (
     "low, range",
     "low, trend",
@@ -34,84 +42,6 @@ _TAGS: Final = (
     "high, trend",
 )
 _COLOURS: Final = ("#e3edf7", "#b9d3ea", "#fdf0d0", "#f6d98f", "#f7d4cf", "#e79a90")
-_PERCENT: Final = frozenset(
-    {
-        "total_return", "cagr", "volatility", "max_drawdown", "win_rate", "exposure",
-        "share_of_time", "hit_rate", "psr", "dsr",
-    }
-)  # fmt: skip
-_MONEY: Final = frozenset({"profit", "fees", "gain", "all_fees", "all_slippage", "open_profit"})
-
-
-def figure_text(name: str, value: Any) -> str:
-    """A figure as a person reads it; null is a dash."""
-    if value is None:
-        return "–"
-    if isinstance(value, str):
-        return html.escape(value)
-    if isinstance(value, Sequence):
-        return " to ".join(figure_text(name.removesuffix("_95"), one) for one in value)
-    return _number(name, value)
-
-
-def _number(name: str, value: float) -> str:
-    if name in _PERCENT:
-        return f"{value:.2%}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    money = name in _MONEY or name.startswith("mean_")
-    return f"{value:,.2f}" if money else f"{value:,.4f}"
-
-
-def _words(name: str) -> str:
-    return html.escape(name.replace("_", " "))
-
-
-def _pairs(figures: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><th>{_words(name)}</th><td>{figure_text(name, value)}</td></tr>"
-        for name, value in figures.items()
-    )
-    return f"<table>{rows}</table>"
-
-
-def _grid(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    head = "".join(f"<th>{_words(name)}</th>" for name in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{figure_text(c, row.get(c))}</td>" for c in columns) + "</tr>"
-        for row in rows
-    )
-    return f"<table class=grid><tr>{head}</tr>{body}</table>"
-
-
-def thinned(values: np.ndarray[Any, Any], most: int = _POINTS) -> np.ndarray[Any, Any]:
-    """Places of at most so many values, the lowest and highest of each stretch among them."""
-    n = len(values)
-    if n <= most:
-        return np.arange(n)
-    edges = np.linspace(0, n, most // 2 + 1).astype(int)
-    kept = {0, n - 1}
-    for low, high in pairwise(edges.tolist()):
-        part = values[low:high]
-        kept |= {low + int(np.argmin(part)), low + int(np.argmax(part))}
-    return np.array(sorted(kept))
-
-
-def _time(ns: Any) -> Any:
-    """Times for a picture, where a millisecond is enough."""
-    return (np.asarray(ns, np.int64) // 1_000_000).astype("datetime64[ms]")
-
-
-def _drawn(figure: Any, height: int, name: str) -> str:
-    figure.update_layout(
-        height=height, template="plotly_white", margin={"l": 60, "r": 20, "t": 30, "b": 30},
-        font={"family": "system-ui, sans-serif", "size": 12}, hovermode="x unified",
-        legend={"orientation": "h", "y": 1.08},
-    )  # fmt: skip
-    text: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False}
-    )
-    return text
 
 
 def _equity(result: Result) -> str:
@@ -121,16 +51,16 @@ def _equity(result: Result) -> str:
     curve = np.append(result.portfolio.capital, beats["equity"].to_numpy())
     fall = metrics.drawdowns(curve)[1:]
     kept = np.union1d(thinned(beats["equity"].to_numpy()), thinned(fall))
-    at = _time(beats["ts"].to_numpy()[kept])
+    at = moments(beats["ts"].to_numpy()[kept])
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.7, 0.3])
     equity = beats["equity"].to_numpy()[kept]
-    figure.add_scatter(x=at, y=equity, name="equity", line={"color": _INK}, row=1, col=1)
+    figure.add_scatter(x=at, y=equity, name="equity", line={"color": INK}, row=1, col=1)
     figure.add_scatter(
-        x=at, y=fall[kept], name="drawdown", fill="tozeroy", line={"color": _RED}, row=2, col=1
+        x=at, y=fall[kept], name="drawdown", fill="tozeroy", line={"color": RED}, row=2, col=1
     )
     figure.update_yaxes(tickformat=".1%", row=2, col=1)
     figure.update_yaxes(title="money", row=1, col=1)
-    return _drawn(figure, 460, "equity")
+    return drawn(figure, 460, "equity")
 
 
 def _prices(result: Result) -> Iterable[str]:
@@ -153,16 +83,16 @@ def _price(name: str, bars: pd.DataFrame, fills: pd.DataFrame, regimes: pd.DataF
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.88, 0.12])
     kept = thinned(bars["close"].to_numpy())
     figure.add_scatter(
-        x=_time(bars["ts"].to_numpy()[kept]), y=bars["close"].to_numpy()[kept], name="close",
-        line={"color": _GREY, "width": 1}, row=1, col=1,
+        x=moments(bars["ts"].to_numpy()[kept]), y=bars["close"].to_numpy()[kept], name="close",
+        line={"color": GREY, "width": 1}, row=1, col=1,
     )  # fmt: skip
-    for side, mark, colour in (("buy", "triangle-up", _GREEN), ("sell", "triangle-down", _RED)):
-        mine = fills[fills["side"] == side].iloc[-_POINTS:]
+    for side, mark, colour in (("buy", "triangle-up", GREEN), ("sell", "triangle-down", RED)):
+        mine = fills[fills["side"] == side].iloc[-POINTS:]
         words = [f"{side} {q:,.6g} ({reason})" for q, reason in
                  zip(mine["quantity"], mine["reason"], strict=True)]  # fmt: skip
         figure.add_scatter(
-            x=_time(mine["ts"].to_numpy()), y=mine["price"], name=side, mode="markers", text=words,
-            marker={"symbol": mark, "size": 9, "color": colour}, row=1, col=1,
+            x=moments(mine["ts"].to_numpy()), y=mine["price"], name=side, mode="markers",
+            text=words, marker={"symbol": mark, "size": 9, "color": colour}, row=1, col=1,
         )  # fmt: skip
     known = regimes[regimes["vol"].notna() & regimes["trend"].notna()]
     if len(known):
@@ -171,12 +101,12 @@ def _price(name: str, bars: pd.DataFrame, fills: pd.DataFrame, regimes: pd.DataF
         at = np.unique(np.linspace(0, len(code) - 1, _BARS).astype(int))
         scale = [[(i + e) / len(_TAGS), c] for i, c in enumerate(_COLOURS) for e in (0, 1)]
         figure.add_heatmap(
-            x=_time(known["ts"].to_numpy()[at]), y=["regime"], z=[code[at]], zmin=-0.5, zmax=5.5,
+            x=moments(known["ts"].to_numpy()[at]), y=["regime"], z=[code[at]], zmin=-0.5, zmax=5.5,
             colorscale=scale, customdata=[tags.to_numpy()[at]], name="regime", row=2, col=1,
             hovertemplate="%{customdata}",
             colorbar={"tickvals": list(range(6)), "ticktext": list(_TAGS), "len": 0.9, "y": 0.5},
         )  # fmt: skip
-    return _drawn(figure, 420, name)
+    return drawn(figure, 420, name)
 
 
 def _rolling(result: Result) -> str:
@@ -189,8 +119,8 @@ def _rolling(result: Result) -> str:
     spread = window.std()
     ratio = window.mean() / spread.where(spread > 0) * np.sqrt(year)
     figure = go.Figure()
-    figure.add_scatter(x=_time(days["ts"]), y=ratio, name="Sharpe", line={"color": _INK})
-    return _drawn(figure, 260, "rolling")
+    figure.add_scatter(x=moments(days["ts"]), y=ratio, name="Sharpe", line={"color": INK})
+    return drawn(figure, 260, "rolling")
 
 
 def months_of(result: Result) -> list[dict[str, Any]]:
@@ -246,21 +176,21 @@ def _monthly(result: Result) -> str:
 def _calibration(result: Result) -> str:
     figure = go.Figure()
     figure.add_scatter(
-        x=[0, 1], y=[0, 1], name="as it should be", line={"color": _GREY, "dash": "dot"}
+        x=[0, 1], y=[0, 1], name="as it should be", line={"color": GREY, "dash": "dot"}
     )
-    drawn = False
+    any_bin = False
     for name, found in result.metrics["engines"].items():
         bins = found.get("bins", [])
-        drawn = drawn or bool(bins)
+        any_bin = any_bin or bool(bins)
         figure.add_scatter(
             x=[one["p"] for one in bins], y=[one["rose"] for one in bins], name=name,
             mode="lines+markers", text=[f"{one['n']:,} times" for one in bins],
         )  # fmt: skip
-    if not drawn:
+    if not any_bin:
         return "<p>No label has matured.</p>"
     figure.update_xaxes(title="probability that was said", range=[0, 1])
     figure.update_yaxes(title="share that rose", range=[0, 1])
-    return _drawn(figure, 380, "calibration")
+    return drawn(figure, 380, "calibration")
 
 
 def _quality(result: Result) -> str:
@@ -274,7 +204,7 @@ def _quality(result: Result) -> str:
         facts["stale"] += pc.sum(part["stale"]).as_py() or 0
         facts["ids_missing"] += pc.sum(part["gap"]).as_py() or 0
     facts["prices_refused_by_fills"] = result.metrics["trading"]["refused_prices"]
-    return _pairs(facts)
+    return pairs(facts)
 
 
 def report(result: Result) -> str:
@@ -288,7 +218,7 @@ def report(result: Result) -> str:
     values = {
         "title": html.escape(inputs),
         "warnings": "".join(f"<li>{html.escape(text)}</li>" for text in found["warnings"]),
-        "performance": _pairs(
+        "performance": pairs(
             {
                 "capital": f"{found['capital']:,.2f}",
                 "final_equity": f"{found['final_equity']:,.2f}",
@@ -296,17 +226,17 @@ def report(result: Result) -> str:
                 "buy and hold": _held(found["buy_and_hold"]),
             }
         ),
-        "trading": _pairs(found["trading"]),
+        "trading": pairs(found["trading"]),
         "equity": _equity(result),
         "prices": "".join(_prices(result)),
         "rolling": _rolling(result),
         "monthly": _monthly(result),
-        "regimes": _grid(
+        "regimes": grid(
             found["regimes"],
             ("regime", "share_of_time", "gain", "days", "sharpe", "trades", "win_rate",
              "profit_factor", "profit"),
         ),
-        "engines": _grid(
+        "engines": grid(
             engines,
             ("engine", "horizon", "n", "log_loss", "log_loss_less_null", "brier", "auc", "hit_rate",
              "hit_rate_95", "ece"),
@@ -315,18 +245,9 @@ def report(result: Result) -> str:
         "quality": _quality(result),
         "manifest": html.escape(json.dumps(result.manifest, indent=1)),
         "year": str(found["clock"]["periods_per_year"]),
-        "plotly": get_plotlyjs(),
     }  # fmt: skip
-    page = files("pipeline.replay").joinpath("report.html").read_text(encoding="utf-8")
-    head, *parts = page.split("{{")
-    return head + "".join(_put(part, values) for part in parts)
+    return page("report.html", values)
 
 
 def _held(value: float | None) -> str:
     return "–" if value is None else f"{value:.2%}"
-
-
-def _put(part: str, values: Mapping[str, str]) -> str:
-    """A piece of the page behind the name of a value: the value, and the rest."""
-    name, rest = part.split("}}", 1)
-    return values[name] + rest

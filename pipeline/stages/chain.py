@@ -63,10 +63,9 @@ class Chain:
             Custom(settings.user),
             Regimes(settings.regimes),
             Predictions(settings.predictions),
-            Signals(settings.signals),
-            _fills(settings),
-            Equity(settings.equity),
+            *_books(settings),
         )
+        self._settings = settings
         self._fingerprint = settings.fingerprint()  # after a user's columns have joined
 
     @property
@@ -106,6 +105,11 @@ class Chain:
         """The rows that the end of a file makes; `end_offset` is one past its last tick's."""
         nothing, _ = Decoder(self.partition).decode(())
         return self.step(nothing, end_offset=end_offset)
+
+    def begin_books(self) -> None:
+        """Decide anew from here on, with first cash; what was learnt of the prices stays."""
+        begun = _books(self._settings)
+        self._stages = (*self._stages[: -len(begun)], *begun)
 
     def copied(self) -> Callable[[], bytes]:
         """A copy of the whole state; what is returned packs it, in another thread if you like."""
@@ -147,6 +151,11 @@ def _with_clock(settings: ChainSettings) -> FeaturesSettings:
     join = "span" if kind == TICKS else settings.features.reference_join
     width = width if kind == TIME else 0
     return settings.features.model_copy(update={"bar_ns": width, "reference_join": join})
+
+
+def _books(settings: ChainSettings) -> tuple[Stage, ...]:
+    """The last stages: what is decided, and the books that trade it."""
+    return Signals(settings.signals), _fills(settings), Equity(settings.equity)
 
 
 def _fills(settings: ChainSettings) -> Fills:

@@ -10,12 +10,13 @@ def close_place(close):
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from pipeline.errors import MisuseError
 from pipeline.kernels.jit import uncached
@@ -25,6 +26,8 @@ from schemas.blocks import COLUMNS, Array, Column, Rows, extend
 USER_MODULE: Final = "tickstream_user_features"
 _TARGET: Final = "_feature"
 _LONGEST: Final = 10_000
+Parameter = bool | int | float | str
+P = TypeVar("P", bool, int, float, str)
 _BUILTIN: Final = frozenset(
     c.name for stage in ("bars", "features") for c in COLUMNS[stage] if c.kind == "float64"
 )
@@ -82,6 +85,38 @@ def feature(
     return declare
 
 
+class _Parameters:
+    """What is given to the files that are being run, and what they asked for."""
+
+    def __init__(self, given: Mapping[str, Parameter]) -> None:
+        self.given = given
+        self.asked: set[str] = set()
+
+
+_PARAMETERS: ContextVar[_Parameters] = ContextVar("parameters")
+
+
+def parameter(name: str, default: P) -> P:
+    """A number or word of the user's file that `user.parameters.NAME` replaces.
+
+    Ask for it once, at the top of the file, as in `FAST = parameter("fast", 20)`.
+
+    Raises:
+        MisuseError: what was given is of another type than the default.
+    """
+    known = _PARAMETERS.get(None)
+    if known is None:
+        return default
+    known.asked.add(name)
+    value = known.given.get(name, default)
+    if type(default) is float and type(value) is int:
+        value = float(value)
+    if type(value) is not type(default):
+        kind = type(default).__name__
+        raise MisuseError(f"user.parameters.{name}: {value!r} is no {kind}, as {default!r} is")
+    return value
+
+
 class UserFile(BaseModel):
     """A file of features with its text, so that a manifest holds what was run."""
 
@@ -92,11 +127,18 @@ class UserFile(BaseModel):
 
 
 class CustomSettings(BaseModel):
-    """The user's own features; given as paths, kept as sources."""
+    """The user's own features, given as paths and kept as sources, and what their files ask for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: tuple[UserFile, ...] = ()
+    parameters: tuple[tuple[str, Parameter], ...] = ()
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """A mapping as pairs in the order of names."""
+        return tuple(sorted(value.items())) if isinstance(value, dict) else value
 
 
 def load(settings: CustomSettings) -> tuple[Feature, ...]:
@@ -116,8 +158,27 @@ def load(settings: CustomSettings) -> tuple[Feature, ...]:
 @lru_cache(maxsize=16)
 def _declared(settings: CustomSettings) -> tuple[Feature, ...]:
     """Run the files and try what they declare; once, for every partition has a chain."""
+    parameters = _Parameters(dict(settings.parameters))
+    before = _PARAMETERS.set(parameters)
+    try:
+        found = _run(settings.features)
+    finally:
+        _PARAMETERS.reset(before)
+    for name in parameters.given:
+        if name not in parameters.asked:
+            raise MisuseError(f"user.parameters.{name}: no file of user.features asks for it")
+    for one in found:
+        unknown = [name for name in one.inputs if name not in _BUILTIN]
+        if unknown:
+            raise MisuseError(f"feature {one.column.name}: no bar or feature column {unknown[0]}")
+        _try(one)
+    return tuple(found)
+
+
+def _run(files: Sequence[UserFile]) -> list[Feature]:
+    """What the files declare, in their order."""
     found: list[Feature] = []
-    for file in settings.features:
+    for file in files:
         namespace: dict[str, Any] = {"__name__": USER_MODULE}
         try:
             exec(compile(file.source, file.path, "exec"), namespace)  # noqa: S102 -- the user's own code, named by the user
@@ -129,12 +190,7 @@ def _declared(settings: CustomSettings) -> tuple[Feature, ...]:
         if not own:
             raise MisuseError(f"{file.path}: declares no feature with @feature")
         found += own
-    for one in found:
-        unknown = [name for name in one.inputs if name not in _BUILTIN]
-        if unknown:
-            raise MisuseError(f"feature {one.column.name}: no bar or feature column {unknown[0]}")
-        _try(one)
-    return tuple(found)
+    return found
 
 
 def _value(one: Feature, window: Array) -> float:

@@ -24,15 +24,15 @@ _PERIOD: Final = re.compile(r"(\d{1,6})([smhd])")
 _LONGEST: Final = 366 * 86_400 * 10**9
 
 
-def parse_period(text: str) -> int:
+def parse_period(text: str, longest: int = _LONGEST) -> int:
     """A period as text (`1m`, `1h`, `1d`) in ns.
 
     Raises:
-        ValueError: it is none, or zero, or longer than a year.
+        ValueError: it is none, or zero, or longer than `longest` (a year).
     """
     found = _PERIOD.fullmatch(text)
     width = int(found[1]) * _UNITS[found[2]] if found else 0
-    if not 0 < width <= _LONGEST:
+    if not 0 < width <= longest:
         raise ValueError(f"period {text!r} is none like 1m, 1h, 1d")
     return width
 

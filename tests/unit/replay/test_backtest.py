@@ -15,7 +15,8 @@ from pipeline.errors import MisuseError
 from pipeline.replay.backtest import METRICS, REPORT, TRADES, Result, backtest
 from pipeline.replay.engine import replay_file
 from pipeline.replay.output import MANIFEST
-from pipeline.replay.report import months_of, report, thinned
+from pipeline.replay.pages import thinned
+from pipeline.replay.report import months_of, report
 from pipeline.settings import Settings, load_settings
 from schemas import blocks
 from schemas.blocks import STAGES

@@ -1,0 +1,218 @@
+"""What `sweep` and `walkforward` share: the choice of runs, the input, and who does them."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from pipeline.bus.ranges import Request, first_ms
+from pipeline.cli.options import (
+    demand,
+    named_or_running,
+    reading_of,
+    run,
+    settings_of,
+    time_option,
+)
+from pipeline.cli.replay import FROM, TO, fitting
+from pipeline.errors import MisuseError
+from pipeline.replay.engine import TOPIC, parse_input
+from pipeline.replay.executors import Places, cluster, processes
+from pipeline.replay.experiment import Plan, Variant
+from pipeline.replay.grid import Parameters, combinations, read_grid, vary_option
+from pipeline.replay.kept import open_topic
+from pipeline.replay.shared_ticks import SharedTicks, TicksWriter
+from pipeline.replay.sharing import Shared, share_file, share_stored, share_topic
+from pipeline.replay.trial_figures import BETTER
+from pipeline.settings import Settings, load_settings
+from pipeline.sources.files import Reading
+from pipeline.sources.localtime import Fold
+from pipeline.stages.chain import Chain, ChainSettings
+from pipeline.stages.equity import parse_period
+from pipeline.store.pool import open_pool
+from schemas.blocks import own_columns
+from schemas.topics import PRICES
+
+LONGEST: Final = 100 * 366 * 86_400 * 10**9  # ns of a window
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS: Final = (
+    click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path)),
+    FROM,
+    TO,
+    click.option(
+        "--vary",
+        multiple=True,
+        metavar="KEY=A,B,C",
+        help="Values of a setting, as in signals.cost_bp=0.1,0.2; LOW..HIGH with --sample.",
+    ),
+    click.option(
+        "--grid",
+        type=click.Path(path_type=Path),
+        help="TOML or JSON file: settings, each with a list of values.",
+    ),
+    click.option(
+        "--sample", type=click.IntRange(1, 100_000), help="So many runs by chance, not all."
+    ),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of chance."),
+    click.option(
+        "--metric",
+        type=click.Choice(list(BETTER)),
+        default="sharpe",
+        show_default=True,
+        metavar="NAME",
+        help="The figure to choose by: " + ", ".join(BETTER) + ".",
+    ),
+    click.option(
+        "--period", default="1d", show_default=True, help="Of the returns: 1d, 1h, 5m ..."
+    ),
+    click.option(
+        "--year",
+        type=click.FloatRange(0, min_open=True),
+        help="Periods of a year; told from the times of the input if not given.",
+    ),
+    click.option(
+        "--processes", type=click.IntRange(1, 1024), help="How many; one for each core if not told."
+    ),
+    click.option(
+        "--scheduler", metavar="tcp://HOST:PORT", help="A Dask cluster instead of processes."
+    ),
+)
+
+
+def run_options(command: F) -> F:
+    """The options of both commands."""
+    return reduce(lambda made, option: option(made), reversed(_OPTIONS), command)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The INPUT of a command and the options that say how it is read."""
+
+    source: str
+    start: str | None
+    end: str | None
+    factors: Path | None
+    zone: str | None
+    fold: Fold
+    data_dir: Path | None
+
+    def reader(self, settings: Settings) -> Callable[[TicksWriter], Shared]:
+        """What reads it.
+
+        Raises:
+            MisuseError: options that mean nothing for it, or a server that is not there.
+        """
+        found = parse_input(self.source)
+        times = time_option(self.start, "--from"), time_option(self.end, "--to")
+        fitting(self.source, found, times)
+        if isinstance(found, Path):
+            reading = reading_of(self.factors, self.zone, self.fold)
+            return partial(_file, found, reading)
+        first, last = times
+        server = "kafka" if found == TOPIC else "postgres"
+        (address,) = demand(named_or_running(settings, self.data_dir), server)
+        if found == TOPIC:
+            request = Request(PRICES, first_ms(first), first_ms(last), None)
+            return lambda writer: run(_topic(address, request, writer))
+        return lambda writer: run(_stored(address, settings, first, last, writer))
+
+
+def _file(path: Path, reading: Reading, writer: TicksWriter) -> Shared:
+    return share_file(path, writer, reading)
+
+
+async def _topic(kafka: str, request: Request, writer: TicksWriter) -> Shared:
+    stretch, read = await open_topic(kafka, request, None)
+    return await share_topic(stretch.ranges, read, writer)
+
+
+async def _stored(
+    postgres: str, settings: Settings, first: int | None, last: int | None, writer: TicksWriter
+) -> Shared:
+    pool = await open_pool(postgres, settings.store)
+    try:
+        return await share_stored(pool, writer, first, last)
+    finally:
+        await pool.close()
+
+
+def plan_of(
+    kind: str,
+    sets: tuple[str, ...],
+    bar: str | None,
+    vary: tuple[str, ...],
+    grid: Path | None,
+    sample: int | None,
+    seed: int,
+    period: str,
+    year: float | None,
+    facts: Mapping[str, Any],
+) -> tuple[Settings, Plan]:
+    """The settings that all runs share, and the runs.
+
+    Raises:
+        MisuseError: a setting, a value or the clock of the returns is none.
+    """
+    base = settings_of(sets, bar)
+    if bar is not None:
+        sets = (*sets, f"bars.clock={bar}")
+    varied = {**(read_grid(grid) if grid is not None else {}), **vary_option(vary)}
+    chosen = combinations(varied, sample, seed)
+    for key in varied:
+        if key.split(".")[0] not in ChainSettings.model_fields:
+            raise MisuseError(f"{key} decides no figure of a run: vary a setting of a stage")
+    told = {
+        "kind": kind,
+        "varied": list(varied),
+        **({"sample": sample, "seed": seed} if sample is not None else {}),
+        **facts,
+    }
+    variants = [_variant(sets, parameters) for parameters in chosen]
+    return base, Plan(variants, period_option(period, "--period"), year, told)
+
+
+def _variant(sets: Sequence[str], parameters: Parameters) -> Variant:
+    """One run's settings, tried once: a value that cannot be run is told before the first run.
+
+    Raises:
+        MisuseError: one cannot.
+    """
+    more = [f"{key}={json.dumps(value)}" for key, value in parameters.items()]
+    with own_columns():
+        settings = load_settings((*sets, *more)).chain
+        Chain(settings)
+    return Variant(parameters, settings)
+
+
+def period_option(text: str, name: str, longest: int | None = None) -> int:
+    """A period as ns.
+
+    Raises:
+        MisuseError: it is none.
+    """
+    try:
+        return parse_period(text) if longest is None else parse_period(text, longest)
+    except ValueError as error:
+        raise MisuseError(f"{name}: {error}") from error
+
+
+def places_of(
+    count: int | None, scheduler: str | None, runs: int
+) -> Callable[[SharedTicks], AbstractContextManager[Places]]:
+    """Where runs are done, by the options.
+
+    Raises:
+        MisuseError: both are given.
+    """
+    if scheduler is not None:
+        if count is not None:
+            raise MisuseError("--processes and --scheduler: give one of them")
+        return partial(cluster, scheduler)
+    return partial(processes, min(count or os.cpu_count() or 1, max(runs, 1)))

@@ -1,0 +1,230 @@
+"""`sweep` and `walkforward`."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from pipeline.cli.options import BAR, DATA_DIR, FACTORS, FOLD, JSON, SETS, ZONE
+from pipeline.cli.progress import Progress, display
+from pipeline.cli.runs import LONGEST, Input, period_option, places_of, plan_of, run_options
+from pipeline.errors import MisuseError
+from pipeline.replay.experiment import REPORT
+from pipeline.replay.shared_ticks import SharedTicks
+from pipeline.replay.splits import Fold as Split
+from pipeline.replay.splits import Scheme, edges_of, even_edges, folds_of
+from pipeline.replay.sweep import sweep as run_sweep
+from pipeline.replay.sweep_report import sweep_report, told_parameters
+from pipeline.replay.walkforward import walkforward as run_walkforward
+from pipeline.replay.walkforward_report import walkforward_report
+from pipeline.replay.warm import warm
+from pipeline.sources.localtime import Fold
+
+_WINDOWS: Final = 5
+
+
+@click.command()
+@click.argument("source", metavar="INPUT")
+@run_options
+@FACTORS
+@ZONE
+@FOLD
+@BAR
+@SETS
+@DATA_DIR
+@JSON
+def sweep(
+    source: str,
+    out: Path,
+    start: str | None,
+    end: str | None,
+    vary: tuple[str, ...],
+    grid: Path | None,
+    sample: int | None,
+    seed: int,
+    metric: str,
+    period: str,
+    year: float | None,
+    processes: int | None,
+    scheduler: str | None,
+    factors: Path | None,
+    zone: str | None,
+    fold: Fold,
+    bar: str | None,
+    sets: tuple[str, ...],
+    data_dir: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Backtest INPUT once for each set of parameters: runs.parquet and one page.
+
+    Every setting that a backtest takes can be varied, and the parameters of your own features
+    (user.parameters.NAME). Interrupted, the same command goes on where it was.
+    """
+    base, plan = plan_of(
+        "sweep", sets, bar, vary, grid, sample, seed, period, year, {"metric": metric}
+    )
+    read = Input(source, start, end, factors, zone, fold, data_dir).reader(base)
+    places = places_of(processes, scheduler, len(plan.variants))
+    warm()
+    with Progress(f"sweeping {source}, runs") as progress:
+        found = run_sweep(out, plan, read, places, sweep_report, progress, metric=metric)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{display(out / REPORT)}: {_counts(found)}{_best(found)}")
+
+
+def _counts(found: Mapping[str, Any]) -> str:
+    kept = f", {found['kept']:,} of them kept from before" if found["kept"] else ""
+    return f"{found['runs']:,} runs{kept}"
+
+
+def _best(found: Mapping[str, Any]) -> str:
+    best, metric = found["best"], found["metric"]
+    if best is None:
+        return f"; none has a {metric}"
+    figures = best["figures"]
+    dsr = figures["dsr"]
+    told = f"{metric} {figures[metric]:.4g}, DSR {'null' if dsr is None else f'{dsr:.1%}'}"
+    return f"; best {told} with {told_parameters(best['parameters'])}"
+
+
+@click.command()
+@click.argument("source", metavar="INPUT")
+@run_options
+@click.option(
+    "--scheme",
+    type=click.Choice(["anchored", "rolling"]),
+    default="anchored",
+    show_default=True,
+    help="Training from the first tick on, or on a window of fixed length.",
+)
+@click.option(
+    "--windows",
+    type=click.IntRange(1, 1000),
+    help=f"How many test windows, all of the same length; {_WINDOWS} if nothing is told.",
+)
+@click.option("--train", metavar="SPAN", help="Length of the (first) training, as 30d or 6h.")
+@click.option("--test", metavar="SPAN", help="Length of each test.")
+@click.option(
+    "--purge",
+    type=click.IntRange(0, 100_000),
+    help="Bars before a test that teach nothing; the longest predictions.horizon if not told.",
+)
+@click.option(
+    "--embargo",
+    type=click.IntRange(0, 100_000),
+    default=0,
+    show_default=True,
+    help="So many bars more.",
+)
+@FACTORS
+@ZONE
+@FOLD
+@BAR
+@SETS
+@DATA_DIR
+@JSON
+def walkforward(
+    source: str,
+    out: Path,
+    start: str | None,
+    end: str | None,
+    vary: tuple[str, ...],
+    grid: Path | None,
+    sample: int | None,
+    seed: int,
+    metric: str,
+    period: str,
+    year: float | None,
+    processes: int | None,
+    scheduler: str | None,
+    scheme: Scheme,
+    windows: int | None,
+    train: str | None,
+    test: str | None,
+    purge: int | None,
+    embargo: int,
+    factors: Path | None,
+    zone: str | None,
+    fold: Fold,
+    bar: str | None,
+    sets: tuple[str, ...],
+    data_dir: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Choose parameters in each training window, trade the window behind it, and say what came.
+
+    The bars just before a test, whose outcome may lie in it, teach nothing (purge). Books begin
+    anew with each window; features have seen all ticks before it.
+    """
+    facts = {"metric": metric, "scheme": scheme, "purge": purge, "embargo": embargo}
+    facts |= {"windows": windows, "train": train, "test": test}
+    base, plan = plan_of("walkforward", sets, bar, vary, grid, sample, seed, period, year, facts)
+    horizons = [variant.settings.predictions.horizon for variant in plan.variants]
+    left_out = (max(horizons) if purge is None else purge) + embargo
+    split = _split(scheme, windows, train, test, left_out, plan.period)
+    read = Input(source, start, end, factors, zone, fold, data_dir).reader(base)
+    places = places_of(processes, scheduler, len(plan.variants))
+    warm()
+    with Progress(f"walking over {source}, runs") as progress:
+        found = run_walkforward(
+            out, plan, read, places, walkforward_report, progress, metric=metric, split=split
+        )
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{display(out / REPORT)}: {_counts(found)}; {_out_of_sample(found)}")
+
+
+def _split(
+    scheme: Scheme,
+    windows: int | None,
+    train: str | None,
+    test: str | None,
+    left_out: int,
+    period: int,
+) -> Callable[[SharedTicks], Sequence[Split]]:
+    """What makes the folds, by the options.
+
+    Raises:
+        MisuseError: both a number of windows and their length are given, or only one length.
+    """
+    if (train is None) != (test is None):
+        raise MisuseError("--train and --test: give both, or neither and --windows")
+    if train is not None and windows is not None:
+        raise MisuseError("--windows says what --train and --test would say: give one of them")
+    lengths = None
+    if train is not None and test is not None:
+        lengths = period_option(train, "--train", LONGEST), period_option(test, "--test", LONGEST)
+
+    def split(ticks: SharedTicks) -> Sequence[Split]:
+        if not ticks.rows:
+            raise MisuseError("the input has no tick")
+        first, last = ticks.first, ticks.last
+        if lengths is None:
+            edges = even_edges(first, last, windows or _WINDOWS, period)
+            return folds_of(edges, first, scheme, left_out)
+        edges = edges_of(first, last, *lengths, period)
+        return folds_of(edges, first, scheme, left_out, lengths[0])
+
+    return split
+
+
+def _out_of_sample(found: Mapping[str, Any]) -> str:
+    figures = found["out_of_sample"]
+    shown = {
+        "return": (figures["total_return"], "{:.2%}"),
+        "Sharpe": (figures["sharpe"], "{:.2f}"),
+        "max drawdown": (figures["max_drawdown"], "{:.2%}"),
+        "DSR": (figures["dsr"], "{:.1%}"),
+    }
+    told = ", ".join(
+        f"{name} {'null' if value is None else form.format(value)}"
+        for name, (value, form) in shown.items()
+    )
+    return f"out of sample in {figures['folds']} windows: {told}"

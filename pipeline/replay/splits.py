@@ -1,0 +1,111 @@
+"""Windows of a walk-forward by event time, and which bars may teach (QUANT.md 4.4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from pipeline.errors import MisuseError
+from schemas.blocks import Array
+
+Scheme = Literal["anchored", "rolling"]
+_MOST: Final = 10_000  # folds
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Event times (ns) start <= t < end; None is the start or the end of the input.
+
+    A book begins with first cash at the start, over a chain that has seen all before it. `left_out`
+    are the bars of each book before the end whose outcome may reach beyond it.
+    """
+
+    start: int | None
+    end: int | None
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Parameters are chosen in `train` and traded in `test`, which begins where `train` ends."""
+
+    train: Window
+    test: Window
+
+
+def purged(
+    ts: Array, start: int, end: int | None, horizon: int, embargo: int
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which bars may teach when those with start <= ts < end are the test, shape (n,).
+
+    Bar i may if i + horizon is before the test, so that its label is known by then, or if it stands
+    behind the test by more than the horizon and the embargo (QUANT.md 4.4.7).
+
+    Args:
+        ts: ends of the bars of a book, ns, ascending, shape (n,).
+        start: of the test, ns.
+        end: of the test, ns; None: nothing is behind it.
+        horizon: bars until the label of a bar is known.
+        embargo: bars behind the test that its prices still shape.
+    """
+    first = int(np.searchsorted(ts, start, "left"))
+    last = len(ts) if end is None else int(np.searchsorted(ts, end, "left"))
+    at = np.arange(len(ts))
+    return (at + horizon < first) | (at >= last + horizon + embargo)
+
+
+def even_edges(first: int, last: int, tests: int, whole: int) -> list[int]:
+    """Starts (ns) of so many tests that cut event times first to last evenly, with one training.
+
+    They are multiples of `whole` ns where the windows are that long.
+    """
+    width = (last - first) / (tests + 1)
+    edges = [first + int(k * width) for k in range(1, tests + 1)]
+    return [edge // whole * whole for edge in edges] if width >= whole else edges
+
+
+def edges_of(first: int, last: int, train: int, test: int, whole: int) -> list[int]:
+    """Starts (ns) of tests of one length behind a first training of another.
+
+    The last test goes on to the end of the input; it is at least half as long as the others.
+
+    Raises:
+        MisuseError: the input is too short, or there would be too many.
+    """
+    begin = first // whole * whole if min(train, test) >= whole else first
+    count = int((last - begin - train) / test + 0.5)
+    if count < 1:
+        raise MisuseError(
+            "the input is too short for one training and one test window: "
+            f"it has {_span(last - first)}, they take {_span(train + test)}"
+        )
+    if count > _MOST:
+        raise MisuseError(f"that makes more than {_MOST:,} test windows: make --test longer")
+    return [begin + train + k * test for k in range(count)]
+
+
+def folds_of(
+    edges: Sequence[int], first: int, scheme: Scheme, left_out: int, train: int | None = None
+) -> list[Fold]:
+    """A fold for each start of a test; the last test ends with the input.
+
+    Args:
+        edges: starts of the tests, ns, ascending.
+        first: event time of the first tick, ns.
+        scheme: `anchored` trains from the first tick on, `rolling` on the last `train` ns.
+        left_out: bars before a test that may not teach.
+        train: None: from the start of the test before.
+    """
+    found = []
+    for k, edge in enumerate(edges):
+        start = (edges[k - 1] if k else first) if train is None else edge - train
+        known = None if scheme == "anchored" or start <= first else start
+        end = edges[k + 1] if k + 1 < len(edges) else None
+        found.append(Fold(Window(known, edge, left_out), Window(edge, end)))
+    return found
+
+
+def _span(ns: int) -> str:
+    hours = ns / 3.6e12
+    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"  # noqa: PLR2004 -- two days
