@@ -311,3 +311,21 @@ def test_nothing_in_nothing_out() -> None:
     assert {stage: len(rows) for stage, rows in block.rows.items()} == dict.fromkeys(STAGES, 0)
     assert chain.snapshot() == before
     assert CAME["ts"][0] >= START
+
+
+def test_books_begin_anew_and_what_was_learnt_stays() -> None:
+    """Features, regimes and predictions go on bit for bit; decisions and books as at a start."""
+    came = arrivals_of(walk(4000, ("A",)))
+    settings = settings_of(signals={"follow": "boll_z_20"}, equity={"period": "1m"})
+    one, other = Chain(settings), Chain(settings)
+    for chain in (one, other):
+        chain.step(came.slice(0, 2000))
+    other.begin_books()
+    going, begun = (chain.step(came.slice(2000, 4000)).rows for chain in (one, other))
+    for stage in ("features", "regimes", "predictions"):
+        for name, values in going[stage].columns.items():
+            np.testing.assert_array_equal(values, begun[stage][name])
+    assert begun["signals"]["ts"][0] == begun["bars"]["ts"][0]  # what stands is said again
+    first = begun["fills"]
+    assert first["position"][0] == pytest.approx(first["quantity"][0] * (1 - 2 * first["side"][0]))
+    assert begun["equity"]["fees"][0] < going["equity"]["fees"][0]

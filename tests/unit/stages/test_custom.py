@@ -77,3 +77,39 @@ def test_a_missing_file_is_told() -> None:
     """So is a file that is not there."""
     with pytest.raises(MisuseError, match="cannot be read"):
         load_settings(['user.features=["/no/such/file.py"]'])
+
+
+LENGTHS = Path(__file__).parents[2] / "fixtures" / "strategies" / "sma_lengths.py"
+
+
+def test_parameters_replace_what_a_file_says(tmp_path: Path) -> None:
+    """Two lengths by settings give what a file with these lengths gives; others by default."""
+    given = ("user.parameters.short=3", "user.parameters.long=12")
+    source = LENGTHS.read_text().replace('parameter("short", 20)', "3")
+    plain = tmp_path / "plain.py"
+    plain.write_text(source.replace('parameter("long", 100)', "12"))
+    came = arrivals_of(walk(3000, ("A",)))
+    found = []
+    for sets in ((f'user.features=["{LENGTHS}"]', *given), (f'user.features=["{plain}"]',)):
+        settings = load_settings(sets)
+        found.append(Chain(settings.chain).step(came).rows["features"]["sma_lengths"])
+    np.testing.assert_array_equal(*found)
+    assert np.isfinite(found[0]).sum() > 100
+    default = load_settings([f'user.features=["{LENGTHS}"]'])
+    assert np.isnan(Chain(default.chain).step(came).rows["features"]["sma_lengths"][:99]).all()
+    assert default.chain.fingerprint() != settings.chain.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("shrt=5", "user.parameters.shrt: no file of user.features asks for it"),
+        ("short=5.5", "user.parameters.short: 5.5 is no int, as 20 is"),
+        ("short=true", "True is no int"),
+        ('short="x"', "'x' is no int"),
+    ],
+)
+def test_slips_of_parameters(given: str, told: str) -> None:
+    """A name that nobody asks for, and a value of another kind."""
+    with pytest.raises(MisuseError, match=told):
+        load_settings([f'user.features=["{LENGTHS}"]', f"user.parameters.{given}"])
