@@ -1,7 +1,7 @@
 """Many runs over one input: it is read once, and each run done once, whoever does it and when."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -62,6 +62,7 @@ class Experiment:
         shared: Shared,
         periods: Array,
         places: Open,
+        stack: ExitStack,
         told: Progress,
     ) -> None:
         self.plan = plan
@@ -74,6 +75,8 @@ class Experiment:
         self.keys: list[str] = []
         self._known = KeptTrials(folder / KEPT, earlier)
         self._places = places
+        self._stack = stack
+        self._open: Places | None = None
         self._told = told
 
     def trials(self, windows: Mapping[int, Any]) -> list[Trial]:
@@ -104,11 +107,16 @@ class Experiment:
             self._told(count, count / len(names))
 
         if missing:
-            with self._places(self.ticks) as places:
-                run_all(places, list(missing.values()), keep)
+            run_all(self._opened(), list(missing.values()), keep)
         self.done += count
         # As it is read again: whoever did a run, its figures went the same way.
         return [found[key] for key in keys]
+
+    def _opened(self) -> Places:
+        """Where runs are done, from the first one on."""
+        if self._open is None:
+            self._open = self._stack.enter_context(self._places(self.ticks))
+        return self._open
 
     def clean(self) -> None:
         """Keep the outcomes of these runs only."""
@@ -150,4 +158,5 @@ def experiment(
         with TicksWriter(folder / TICKS, plan.period) as writer:
             shared = read(writer)
         earlier = out.resolve() / KEPT
-        yield Experiment(plan, folder, earlier, shared, writer.periods, places, told)
+        with ExitStack() as stack:
+            yield Experiment(plan, folder, earlier, shared, writer.periods, places, stack, told)

@@ -85,7 +85,7 @@ def test_columns_have_one_kind(tmp_path: Path) -> None:
         {"a": 1, "b": 1, "c": "x", "d": True, "e": [1, 2], "f": 1},
         {"a": 2, "b": 0.5, "c": "y", "d": False, "e": [1], "f": "w"},
     ]
-    figures = [{"trades": 5, "sharpe": 0.5}, {"trades": 6, "sharpe": None}]
+    figures: list[dict[str, Any]] = [{"trades": 5, "sharpe": 0.5}, {"trades": 6, "sharpe": None}]
     path = tmp_path / "runs.parquet"
     write_table(path, {**parameter_columns(variants), **figure_columns(figures)})
     table = pyarrow.parquet.read_table(path)

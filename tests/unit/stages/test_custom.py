@@ -93,7 +93,7 @@ def test_parameters_replace_what_a_file_says(tmp_path: Path) -> None:
     for sets in ((f'user.features=["{LENGTHS}"]', *given), (f'user.features=["{plain}"]',)):
         settings = load_settings(sets)
         found.append(Chain(settings.chain).step(came).rows["features"]["sma_lengths"])
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
     assert np.isfinite(found[0]).sum() > 100
     default = load_settings([f'user.features=["{LENGTHS}"]'])
     assert np.isnan(Chain(default.chain).step(came).rows["features"]["sma_lengths"][:99]).all()
