@@ -114,7 +114,7 @@ def cluster(address: str, shared: SharedTicks) -> Iterator[Places]:
     try:
         distributed = import_module("distributed")  # an extra, and slow to import
     except ImportError as error:
-        raise MisuseError("--scheduler needs Dask: pip install 'tickstream[dask]'") from error
+        raise MisuseError("--scheduler needs Dask: pip install -e '.[dask]'") from error
     try:
         client = distributed.Client(address, timeout=_PATIENCE)
     except (OSError, ValueError) as error:  # a timeout is an OSError

@@ -36,7 +36,7 @@ SMALL = (
 )  # fmt: skip
 LARGE = (
     "--vary", "user.parameters.short=2,3,5,10,15", "--vary", "user.parameters.long=20,30,40,60",
-    "--vary", "fills.taker_bp=0.5,2", "--vary", "predictions.horizon=5,10",
+    "--vary", "fills.taker_bp=0.5,2", "--vary", "fills.fraction=0.5,1",
     "--vary", "fills.slippage_bp=0,0.5,1,1.5,2", "--sample", "200", "--seed", "6",
 )  # fmt: skip
 

@@ -16,8 +16,14 @@ from pipeline.bus.decoding import new_decoder
 from pipeline.bus.publisher import Outgoing, Publisher
 from pipeline.bus.ranges import Limits, Request, read_ranges
 from pipeline.errors import MisuseError, TickstreamError, UnavailableError
+from pipeline.replay.backtest import analyse
+from pipeline.replay.books import DAY
 from pipeline.replay.engine import replay_stored, replay_topic
 from pipeline.replay.kept import open_topic
+from pipeline.replay.shared_ticks import TicksWriter
+from pipeline.replay.sharing import share_stored, share_topic
+from pipeline.replay.splits import Window
+from pipeline.replay.trial import Trial, run
 from pipeline.servers import Addresses
 from pipeline.settings import Settings, load_settings
 from pipeline.stages.chain import Chain
@@ -332,3 +338,32 @@ async def test_stored_ticks_are_bounded_by_event_time(
     empty = await replay_stored(pool, tmp_path / "none", SETTINGS, start=high, end=low)
     assert set(empty["rows"].values()) == {0}
     assert empty["inputs"] == []
+
+
+async def test_what_is_shared_among_runs_is_what_is_replayed(
+    addresses: Addresses, make: Make, pool: Pool, tmp_path: Path
+) -> None:
+    """A run over the shared ticks of a topic, or of Postgres, has the figures of their backtest."""
+    sets = ["bars.clock=time:10s", "signals.follow=boll_z_20"]
+    settings = load_settings(sets)
+    topic = await make(3)
+    await stored(addresses.kafka, pool, topic, 2, settings)
+    manifest = await replayed(addresses.kafka, Request(topic), tmp_path / "out", settings)
+    truth = analyse(tmp_path / "out", manifest).metrics
+    stretch, read = await open_topic(addresses.kafka, Request(topic), None)
+    with TicksWriter(tmp_path / "topic", DAY) as writer:
+        messages, facts = await share_topic(stretch.ranges, read, writer)
+    with TicksWriter(tmp_path / "again", DAY) as writer:
+        again, _ = await share_topic(stretch.ranges, read, writer)
+    with TicksWriter(tmp_path / "stored", DAY) as writer:
+        rows, _ = await share_stored(pool, writer)
+    assert facts == manifest["inputs"]
+    assert again.sha256 == messages.sha256
+    trial = Trial(settings.chain, (Window(None, None),), DAY, truth["clock"]["periods_per_year"])
+    for ticks in (messages, rows):
+        figures = run(trial, ticks).outcomes[0].figures
+        assert figures["fills"] == truth["trading"]["fills"] > 20
+        assert figures["bars"] == manifest["rows"]["bars"]
+        # Books of several partitions are summed up in another order.
+        assert figures["final_equity"] == pytest.approx(truth["final_equity"], rel=1e-14)
+        assert figures["auc"] == pytest.approx(truth["engines"]["combined"]["auc"], rel=1e-12)
