@@ -122,7 +122,7 @@ def cluster(address: str, shared: SharedTicks) -> Iterator[Places]:
     with client:
         seen = _seen(client, address, shared)
         if not all(seen):
-            shared = replace(shared, data=_packed(shared))
+            shared = replace(shared, data=packed(shared))
         # A worker gets the scattered ticks where a run has the future of them.
         ticks = client.scatter(shared, broadcast=True, hash=False)
         yield Places(client.get_executor(pure=False), len(seen), ticks)
@@ -145,7 +145,7 @@ def _sight(folder: Path, partitions: Sequence[int]) -> tuple[str, bool]:
     return code_digest(), all((folder / f"{n}.arrow").exists() for n in partitions)
 
 
-def _packed(shared: SharedTicks) -> dict[int, bytes]:
+def packed(shared: SharedTicks) -> dict[int, bytes]:
     """The files of the ticks as bytes, compressed."""
     found = {}
     for partition in shared.sha256:

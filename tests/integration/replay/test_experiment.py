@@ -11,7 +11,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from pipeline.cli.main import cli
 from pipeline.errors import MisuseError, TickstreamError
 from pipeline.replay.executors import Places
 from pipeline.replay.experiment import Plan, Variant
@@ -234,3 +236,17 @@ def test_runs_are_those_of_a_trial(path: Path, tmp_path: Path) -> None:
     for name, value in figures.items():
         assert value is None or table[name][4] == value, name
     assert table["identity"][4] == trial.key(ticks)
+
+
+def test_no_scheduler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address where nobody answers is no misuse: exit code 1."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.replay.executors._PATIENCE", 0.2)
+    walk(50).to_csv(tmp_path / "walk.csv", index=False)
+    options = ("--out", "out", "--scheduler", "tcp://127.0.0.1:9")
+    done = CliRunner().invoke(
+        cli, ("sweep", "walk.csv", "--vary", "signals.cost_bp=0.1,0.2", *options)
+    )
+    assert done.exit_code == 1
+    assert done.stderr == "error: no Dask scheduler answers at tcp://127.0.0.1:9\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["walk.csv"]

@@ -81,15 +81,3 @@ def test_a_strategys_slip_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     sets = ("--set", f'user.features=["{STRATEGY}"]', "--vary", "user.parameters.fast=1,2")
     line = slip(tmp_path, monkeypatch, "sweep", "walk.csv", *sets, "--out", "out")
     assert "user.parameters.fast: no file of user.features asks for it" in line
-
-
-def test_no_scheduler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address where nobody answers is no misuse: exit code 1."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pipeline.replay.executors._PATIENCE", 0.2)
-    walk(50).to_csv(tmp_path / "walk.csv", index=False)
-    options = ("--out", "out", "--scheduler", "tcp://127.0.0.1:9")
-    done = CliRunner().invoke(cli, ("sweep", "walk.csv", *VARY, *options))
-    assert done.exit_code == 1
-    assert done.stderr == "error: no Dask scheduler answers at tcp://127.0.0.1:9\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["walk.csv"]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.errors import TickstreamError
 from pipeline.replay.backtest import METRICS, backtest
 from pipeline.replay.books import DAY
 from pipeline.replay.engine import replay_file
+from pipeline.replay.executors import packed
 from pipeline.replay.shared_ticks import SharedTicks, TicksWriter, periods_per_year
 from pipeline.replay.splits import Window
 from pipeline.replay.trial import Trial, run
@@ -56,6 +58,13 @@ def figures_of_backtest(table: pd.DataFrame, settings: Settings, home: Path) -> 
     backtest(out, lambda into: replay_file(home / "ticks.parquet", into, settings), lambda _: "")
     found: dict[str, Any] = json.loads((out / METRICS).read_text())
     return found
+
+
+@pytest.fixture(autouse=True)
+def _columns_as_before() -> Iterator[None]:
+    """A user's columns live as long as the process; other tests know none of them."""
+    with blocks.own_columns():
+        yield
 
 
 def test_a_run_is_a_backtest(tmp_path: Path) -> None:
@@ -199,6 +208,13 @@ def test_ticks_that_are_gone_are_told(tmp_path: Path) -> None:
     (tmp_path / "a" / "0.arrow").unlink()
     with pytest.raises(TickstreamError, match="not to be seen here"):
         told(load_settings(), ticks, WHOLE)
+
+
+def test_ticks_travel_to_where_they_cannot_be_seen(tmp_path: Path) -> None:
+    """As bytes, for the workers of a cluster without the folder: the same outcome."""
+    ticks = shared(walk(2000), tmp_path / "a")
+    sent = replace(ticks, folder=tmp_path / "none", data=packed(ticks))
+    assert told(load_settings(), sent, WHOLE) == told(load_settings(), ticks, WHOLE)
 
 
 def test_no_tick_no_figure(tmp_path: Path) -> None:
