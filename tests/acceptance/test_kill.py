@@ -156,7 +156,7 @@ def survived(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_it_is_at_work_again_soon(survived: Survived, capsys: pytest.CaptureFixture[str]) -> None:
-    """After each restart something new is committed; `make bench` says how soon on a quiet machine."""
+    """After each restart something new is committed; `make bench` says how soon when quiet."""
     recoveries = survived.told.recoveries
     with capsys.disabled():
         figures = " ".join(f"{seconds:.1f}" for seconds in recoveries)
