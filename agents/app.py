@@ -8,7 +8,9 @@ from schemas.topics import PRICES
 
 # The broker waits this long for a slow request; Faust demands at least the session timeout.
 _REQUEST_TIMEOUT = 30.0
-_BUNDLES = 2  # fetches that wait in the queue of the stream; more of them only cost memory
+_BUNDLES = (
+    8  # partitions of a fetch that wait in the queue of the stream; more of them only cost memory
+)
 
 
 def make_app(settings: Settings, bootstrap: str) -> App:

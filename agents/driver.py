@@ -1,15 +1,16 @@
 """Faust's Kafka driver with three changes: batches inline, no long waits, no endless goodbyes.
 
 Stock Faust makes an event, a queue entry and a stream step of every record (20,000 records a second
-at best). Here the records that one fetch brought for a partition travel as one event, so flow
-control, rebalances and acknowledgements stay Faust's and cost nothing a record. Fetches wait for
+at best). Here the records that one fetch brought for a partition travel as one event, and those of
+a fetch go to the stream together, so flow control, rebalances and acknowledgements stay Faust's and
+cost nothing a record. Fetches wait for
 `FETCH_WAIT_MS` instead of a hard-coded 1.5 s: while one waits for an idle partition, aiokafka
 cannot ask the same broker for a busy one. And a rebalance waits for what is in hand only so long.
 
 This rests on private parts of one version of Faust; tests/unit/agents/test_driver.py names them.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
 import faust
@@ -54,7 +55,7 @@ class Consumer(stock.Consumer):
         self,
         timeout: float,  # noqa: ASYNC109 -- as Faust calls it
     ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """What one fetch brought, a bundle a partition."""
+        """Deliver what one fetch brought, a bundle a partition; nothing is left to yield."""
         records, active = await self._wait_next_records(timeout)
         if not records or self.should_stop:
             return
@@ -62,11 +63,25 @@ class Consumer(stock.Consumer):
         if not self.flow_active:
             await self.perform_seek()
             return
-        for tp, found in records.items():
+        bundles = [
+            Bundle(tp, found, generation)
+            for tp, found in records.items()
+            if found and (not active or tp in active)
+        ]
+        await self.wait_first(self._deliver(bundles, generation), self.suspend_flow.wait())
+        left: tuple[tuple[TP, ConsumerMessage], ...] = ()
+        for one in left:
+            yield one
+
+    async def _deliver(self, bundles: "Sequence[Bundle]", generation: int) -> None:
+        """What `_drain_messages` does with each that `getmany` yields, four tasks a message."""
+        for bundle in bundles:
             if self._stale(generation):
                 return
-            if found and (not active or tp in active):
-                yield tp, Bundle(tp, found, generation)
+            read = self._read_offset[bundle.tp]
+            if read is None or bundle.offset >= read:
+                await self.callback(bundle)
+                self._read_offset[bundle.tp] = bundle.offset
 
     def _stale(self, generation: int) -> bool:
         return not self.flow_active or self.app.consumer_generation_id != generation

@@ -73,35 +73,88 @@ def _record(offset: int) -> SimpleNamespace:
     return SimpleNamespace(offset=offset)
 
 
+def _fetching(
+    app: Any, monkeypatch: pytest.MonkeyPatch, fetched: Any, active: set[TP]
+) -> list[driver.Bundle]:
+    """What a fetch that brings this delivers; ready to be awaited by `_fetch`."""
+    delivered: list[driver.Bundle] = []
+
+    async def brought(_: float) -> tuple[Any, set[TP]]:
+        return fetched, active
+
+    async def take(bundle: driver.Bundle) -> None:
+        delivered.append(bundle)
+
+    monkeypatch.setattr(app.consumer, "_wait_next_records", brought)
+    monkeypatch.setattr(app.consumer, "callback", take)
+    return delivered
+
+
+async def _fetch(app: Any) -> None:
+    assert [bundle async for bundle in app.consumer.getmany(1.0)] == []
+
+
 async def test_a_fetch_becomes_one_bundle_a_partition(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever its size; the offset is the last one's, the generation the group's."""
     app.consumer_generation_id = 7
-    other = TP("prices", 1)
-    fetched = {PLACE: [_record(3), _record(4)], other: [_record(9)]}
+    other, revoked = TP("prices", 1), TP("prices", 2)
+    fetched = {PLACE: [_record(3), _record(4)], other: [_record(9)], revoked: [_record(1)]}
+    delivered = _fetching(app, monkeypatch, fetched, {PLACE, other})
+    await _fetch(app)
+    found = [(b.tp, b.offset, b.records, b.generation_id) for b in delivered]
+    assert found == [(PLACE, 4, fetched[PLACE], 7), (other, 9, fetched[other], 7)]
+    assert app.consumer._read_offset[PLACE] == 4
+    assert app.consumer._read_offset[other] == 9
 
-    async def brought(_: float) -> tuple[Any, set[TP]]:
-        return fetched, {PLACE}
 
-    monkeypatch.setattr(app.consumer, "_wait_next_records", brought)
-    bundles = [bundle async for _, bundle in app.consumer.getmany(1.0)]
-    assert [(b.offset, b.records, b.generation_id) for b in bundles] == [(4, fetched[PLACE], 7)]
+async def test_what_was_read_is_not_delivered_again(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fetch that was on its way when the position went on."""
+    delivered = _fetching(app, monkeypatch, {PLACE: [_record(3), _record(4)]}, {PLACE})
+    app.consumer._read_offset[PLACE] = 5
+    await _fetch(app)
+    assert delivered == []
+    app.consumer._read_offset[PLACE] = 4
+    await _fetch(app)
+    assert [bundle.offset for bundle in delivered] == [4]
 
 
 async def test_a_new_generation_ends_a_fetch(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was fetched for an older one is not delivered: it will be fetched again."""
     other = TP("prices", 1)
-
-    async def brought(_: float) -> tuple[Any, set[TP]]:
-        return {PLACE: [_record(0)], other: [_record(0)]}, {PLACE, other}
-
-    monkeypatch.setattr(app.consumer, "_wait_next_records", brought)
+    fetched = {PLACE: [_record(0)], other: [_record(0)]}
+    _fetching(app, monkeypatch, fetched, {PLACE, other})
     seen = []
-    async for tp, _ in app.consumer.getmany(1.0):
-        seen.append(tp)
+
+    async def take(bundle: driver.Bundle) -> None:
+        seen.append(bundle.tp)
         app.consumer_generation_id += 1
+
+    monkeypatch.setattr(app.consumer, "callback", take)
+    await _fetch(app)
     assert seen == [PLACE]
+    assert app.consumer._read_offset[other] is None
+
+
+async def test_a_rebalance_does_not_wait_for_a_full_stream(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flow control interrupts a delivery; what was not delivered is not noted as read."""
+    _fetching(app, monkeypatch, {PLACE: [_record(0)]}, {PLACE})
+
+    async def full(_: driver.Bundle) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(app.consumer, "callback", full)
+    fetch = asyncio.ensure_future(_fetch(app))
+    await asyncio.sleep(0.05)
+    assert not fetch.done()
+    app.consumer.suspend_flow.set()
+    await asyncio.wait_for(fetch, 5)
+    assert app.consumer._read_offset[PLACE] is None
 
 
 async def test_the_offset_to_commit_is_behind_the_last_acknowledged(app: Any) -> None:
