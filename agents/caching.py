@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import structlog
@@ -20,6 +20,7 @@ _LOOK: Final = 2.0  # seconds between looks whether it came back empty
 _ASKED: Final = 500  # symbols of one query
 _HELD: Final = 50_000  # rows that wait as they are; more are made one document a key
 _PACE: Final = 0.005  # seconds between writes: only the last of a symbol's rows becomes a document
+_IDLE: Final = 2.0  # and so much of the time that a write took: it shares the loop with the stream
 
 
 class CacheKeeper:
@@ -47,16 +48,19 @@ class CacheKeeper:
                     self._fresh[batch.partition, stage].append(rows)
                     self._held += len(rows)
         if self._held > _HELD:
-            self._conflate()
+            for _ in self._conflate():
+                pass
         self._dirty.set()
 
-    def _conflate(self) -> None:
-        """The last rows that wait as documents, one a key."""
-        fresh, self._fresh, self._held = self._fresh, defaultdict(list), 0
-        for parts in fresh.values():
+    def _conflate(self) -> Iterator[None]:
+        """The last rows that wait as documents, one a key; a stage of a partition at a time."""
+        while self._fresh:
+            _, parts = self._fresh.popitem()
+            self._held -= sum(map(len, parts))
             for rows in last_rows(*parts):
                 for entry in row_entries(rows, row_bytes):
                     self._unsent[entry[0]] = entry
+            yield
 
     def refresh(self, symbols: Iterable[str]) -> None:
         """Have the latest rows of these symbols written from the store: who knows what is there."""
@@ -69,6 +73,7 @@ class CacheKeeper:
         look_at = now()
         unheard = False  # an answer was lost: it may have been yes, and will not be given twice
         while True:
+            began = now()
             try:
                 if now() >= look_at:
                     before, unheard = unheard, True
@@ -82,7 +87,7 @@ class CacheKeeper:
                 look_at = now()  # it may have been restarted
                 await asyncio.sleep(_REST)
             else:
-                await asyncio.sleep(_PACE)
+                await asyncio.sleep(max(_PACE, _IDLE * (now() - began)))
                 await self._wait(look_at - now())
 
     async def flush(self) -> None:
@@ -105,7 +110,8 @@ class CacheKeeper:
             await self._restore_some()
 
     async def _put(self) -> None:
-        self._conflate()
+        for _ in self._conflate():
+            await asyncio.sleep(0)  # what comes in is to be stepped meanwhile
         sent = dict(self._unsent)
         if not sent:
             return
