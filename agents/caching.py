@@ -54,8 +54,8 @@ class CacheKeeper:
 
     def _conflate(self) -> Iterator[None]:
         """The last rows that wait as documents, one a key; a stage of a partition at a time."""
-        while self._fresh:
-            _, parts = self._fresh.popitem()
+        for key in list(self._fresh):
+            parts = self._fresh.pop(key, [])
             self._held -= sum(map(len, parts))
             for rows in last_rows(*parts):
                 for entry in row_entries(rows, row_bytes):
@@ -81,7 +81,7 @@ class CacheKeeper:
                         self.refresh(symbols())
                     unheard = False
                     look_at = now() + _LOOK
-                await self._flush()
+                await self._write()
             except FAILURES as error:
                 LOG.warning("cache_failed", error=str(error), kept=len(self._unsent))
                 look_at = now()  # it may have been restarted
@@ -93,7 +93,8 @@ class CacheKeeper:
     async def flush(self) -> None:
         """Write what is there, once, at the end."""
         try:
-            await self._flush()
+            while self._fresh or self._unsent or self._rebuild:
+                await self._write()
         except FAILURES as error:
             LOG.warning("cache_failed", error=str(error), kept=len(self._unsent))
 
@@ -103,10 +104,10 @@ class CacheKeeper:
         except TimeoutError:
             return
 
-    async def _flush(self) -> None:
+    async def _write(self) -> None:
         self._dirty.clear()
-        while self._fresh or self._unsent or self._rebuild:
-            await self._put()
+        await self._put()
+        while self._rebuild:
             await self._restore_some()
 
     async def _put(self) -> None:
