@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.errors import MisuseError, TickstreamError, UnavailableError
+from pipeline.replay.kept_trials import KeptTrials
 from pipeline.replay.shared_ticks import SharedTicks
 from pipeline.replay.trial import Told, Trial, code_digest, run
 
@@ -26,38 +27,60 @@ _PATIENCE: Final = 10.0  # seconds until a scheduler answers
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """An executor, how many runs it does at once, and the ticks as its workers see them."""
+    """An executor, how many runs it does at once, and the ticks as its workers see them.
+
+    `keeps` says whether those who do the runs also keep the outcomes: then none that is done can
+    get lost on its way here.
+    """
 
     executor: Executor
     count: int
     shared: Any
+    keeps: bool = False
 
 
-def run_all(places: Places, trials: Sequence[Trial], keep: Callable[[int, Told], None]) -> None:
-    """Do runs in any order and tell each with its place as soon as it is done.
+def run_all(
+    places: Places, trials: Mapping[str, Trial], kept: KeptTrials, tell: Callable[[str, Told], None]
+) -> None:
+    """Do runs in any order, keep each outcome under its key, and tell it.
 
     Raises:
-        TickstreamError: a run failed, or the one who did it died.
+        TickstreamError: a run failed, could not be kept, or the one who did it died.
     """
-    waiting = iter(enumerate(trials))
-    running: dict[Future[Told], int] = {}
-    _fill(places, waiting, running)
+    waiting = iter(trials.items())
+    running: dict[Future[Told], str] = {}
+    _fill(places, waiting, running, kept)
     while running:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            place = running.pop(future)
-            keep(place, _result(future))
-        _fill(places, waiting, running)
+            key = running.pop(future)
+            told = _result(future)
+            if not places.keeps:
+                kept.put(key, told)
+            tell(key, told)
+        _fill(places, waiting, running, kept)
 
 
 def _fill(
-    places: Places, waiting: Iterator[tuple[int, Trial]], running: dict[Future[Told], int]
+    places: Places,
+    waiting: Iterator[tuple[str, Trial]],
+    running: dict[Future[Told], str],
+    kept: KeptTrials,
 ) -> None:
     while len(running) < _AHEAD * places.count:
         following = next(waiting, None)
         if following is None:
             return
-        place, trial = following
-        running[places.executor.submit(run, trial, places.shared)] = place
+        key, trial = following
+        keeper = kept if places.keeps else None
+        running[places.executor.submit(_run, trial, places.shared, key, keeper)] = key
+
+
+def _run(trial: Trial, shared: SharedTicks, key: str, kept: KeptTrials | None) -> Told:
+    """Do a run, and keep its outcome before the next one begins."""
+    told = run(trial, shared)
+    if kept is not None:
+        kept.put(key, told)
+    return told
 
 
 def _result(future: Future[Told]) -> Told:
@@ -79,7 +102,7 @@ def processes(count: int, shared: SharedTicks) -> Iterator[Places]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(count, context, _beginning)
     try:
-        yield Places(pool, count, shared)
+        yield Places(pool, count, shared, keeps=True)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
@@ -125,7 +148,7 @@ def cluster(address: str, shared: SharedTicks) -> Iterator[Places]:
             shared = replace(shared, data=packed(shared))
         # A worker gets the scattered ticks where a run has the future of them.
         ticks = client.scatter(shared, broadcast=True, hash=False)
-        yield Places(client.get_executor(pure=False), len(seen), ticks)
+        yield Places(client.get_executor(pure=False), len(seen), ticks, keeps=all(seen))
 
 
 def _seen(client: Any, address: str, shared: SharedTicks) -> list[bool]:

@@ -97,19 +97,17 @@ class Experiment:
         found = {key: known for key in keys if (known := self._known.get(key)) is not None}
         missing = {key: t for key, t in zip(keys, trials, strict=True) if key not in found}
         self.kept += len(found)
-        names, count = list(missing), 0
+        count = 0
 
-        def keep(place: int, told: Told) -> None:
+        def tell(key: str, told: Told) -> None:
             nonlocal count
-            self._known.put(names[place], told)
-            found[names[place]] = told
+            found[key] = told
             count += 1
-            self._told(count, count / len(names))
+            self._told(count, count / len(missing))
 
         if missing:
-            run_all(self._opened(), list(missing.values()), keep)
+            run_all(self._opened(), missing, self._known, tell)
         self.done += count
-        # As it is read again: whoever did a run, its figures went the same way.
         return [found[key] for key in keys]
 
     def _opened(self) -> Places:
