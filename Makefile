@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Two processes of tests at a time, a module in one of them; `make test SPREAD=` runs them one by one.
+SPREAD ?= -n 2 --dist loadfile
 DEMO_ARGS := $(if $(EXIT),--exit) $(ARGS)
 
 .PHONY: demo test unit check format bench soak clean
@@ -10,10 +12,10 @@ demo: $(VENV)/.installed
 	@$(BIN)/tickstream demo $(DEMO_ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(SPREAD) $(ARGS)
 
 unit: $(VENV)/.dev
-	@$(BIN)/pytest tests/unit $(ARGS)
+	@$(BIN)/pytest $(SPREAD) tests/unit $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
