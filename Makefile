@@ -12,7 +12,8 @@ demo: $(VENV)/.installed
 	@$(BIN)/tickstream demo $(DEMO_ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/pytest $(SPREAD) $(ARGS)
+	@$(BIN)/pytest $(SPREAD) $(ARGS) tests/unit tests/contracts tests/integration tests/simulation
+	@$(BIN)/pytest $(ARGS) tests/acceptance
 
 unit: $(VENV)/.dev
 	@$(BIN)/pytest $(SPREAD) tests/unit $(ARGS)

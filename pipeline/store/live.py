@@ -27,7 +27,7 @@ LOG: Final = structlog.get_logger()
 _GRACE: Final = 1.0  # seconds that an older owner may take to finish its transaction
 _MANY: Final = 5000  # rows whose packing would hold up the event loop
 # COPY makes a slot for each of its first 1,000 rows and looks for each among all before it (the
-# resource owner keeps them under one hash): 1.1 ms for 1,000, as much as twenty statements more cost.
+# resource owner keeps them under one hash): 1.1 ms for 1,000, as much as twenty more COPY cost.
 _PIECE: Final = 200  # rows of a COPY, of few
 _WHOLE: Final = 2000  # rows of a stage that are many: one COPY
 _NOT_OURS: Final = "TS001"  # what `move_marks` raises
