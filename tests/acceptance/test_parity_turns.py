@@ -78,13 +78,30 @@ def watched(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[
         yield Watched(fleet, stack, ticks)
 
 
-def test_a_changed_value_is_an_alert(watched: Watched) -> None:
-    """Untouched rows are told equal; one changed by hand is named, in the log and on `alerts`."""
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A fill that was changed by hand, and what was told of it."""
+
+    row: Any
+    changed: float
+    line: str
+    ready: str
+
+
+@pytest.fixture(scope="module")
+def planted(watched: Watched) -> Planted:
+    """Untouched rows are told equal; then one is changed."""
     asyncio.run(watched.publish())
     assert "ALERT" not in watched.stack.log.read_text()
     watched.next("parity: bit-equal")
     row, changed = asyncio.run(_plant(watched))
     line = watched.next("parity: ALERT")
+    return Planted(row, changed, line, watched.next("worker-1 ready"))
+
+
+def test_a_changed_value_is_an_alert(watched: Watched, planted: Planted) -> None:
+    """It is named, in the log and on `alerts`."""
+    row, changed, line = planted.row, planted.changed, planted.line
     where = f"partition {row['partition']} offset {row['offset']} index {row['index']} (ES.x)"
     assert f"live and replay differ: fills, row at {where}, column price" in line
     assert f"live {changed!r} ({changed.hex()})" in line
@@ -97,7 +114,7 @@ def test_a_changed_value_is_an_alert(watched: Watched) -> None:
     assert (alert["stage"], alert["symbol"], alert["column"]) == ("fills", "ES.x", "price")
     assert (alert["offset"], alert["index"]) == (row["offset"], row["index"])
     assert (alert["live"], alert["replayed"]) == (changed, row["price"])
-    assert "(alerts: 1)" in watched.next("worker-1 ready")
+    assert "(alerts: 1)" in planted.ready
 
 
 async def _plant(watched: Watched) -> tuple[Any, float]:
@@ -120,6 +137,7 @@ async def _plant(watched: Watched) -> tuple[Any, float]:
     return row, changed
 
 
+@pytest.mark.usefixtures("planted")
 def test_trouble_is_told_and_the_check_goes_on(watched: Watched) -> None:
     """Without Postgres nothing is checked; when it is back the next turn takes up what is new."""
     watched.fleet.kill("postgres")
@@ -132,6 +150,7 @@ def test_trouble_is_told_and_the_check_goes_on(watched: Watched) -> None:
     assert watched.stack.log.read_text().count("ALERT") == 1
 
 
+@pytest.mark.usefixtures("planted")
 def test_the_command_finds_it_too(watched: Watched) -> None:
     """Also long after: exit code 1 with it, 0 for the offsets behind it."""
     values = watched.stack.values()
@@ -145,6 +164,7 @@ def test_the_command_finds_it_too(watched: Watched) -> None:
     assert done.stdout.startswith("bit-equal: ticks ")
 
 
+@pytest.mark.usefixtures("planted")
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
