@@ -24,7 +24,7 @@ from pipeline.settings import WorkerSettings
 from pipeline.store.live import PartitionBatch
 
 LOG: Final = structlog.get_logger()
-_IN_HAND: Final = 3  # batches between the source and the acknowledgement: what bounds the memory
+_IN_HAND: Final = 5  # batches between the source and the acknowledgement: what bounds the memory
 _WORTH: Final = 2000  # rows that are worth a second transaction at the same time
 _HEAVY: Final = 64 * 1024  # bytes of messages whose step would hold up the event loop
 
