@@ -19,7 +19,7 @@ from pipeline.cli.options import (
     settings_of,
     time_option,
 )
-from pipeline.cli.progress import Progress, display
+from pipeline.cli.progress import Progress, display, figures_line
 from pipeline.cli.replay import FROM, TO, fitting, replay_served
 from pipeline.replay.backtest import REPORT
 from pipeline.replay.backtest import backtest as run_backtest
@@ -106,7 +106,4 @@ def _line(figures: Mapping[str, Any]) -> str:
         "trades": (trading["trades"], "{:,}"),
         "win rate": (trading["win_rate"], "{:.1%}"),
     }
-    return ", ".join(
-        f"{name} {'null' if value is None else form.format(value)}"
-        for name, (value, form) in shown.items()
-    )
+    return figures_line(shown)

@@ -17,7 +17,7 @@ from rich.live import Live
 
 from pipeline.bus.blocks import count_rows
 from pipeline.bus.publisher import Publisher
-from pipeline.cli.options import BAR, DATA_DIR, JSON, SETS, on_terminal, settings_of
+from pipeline.cli.options import BAR, DATA_DIR, JSON, SETS, on_terminal, sets_of, settings_of
 from pipeline.cli.stack import Stack, stack, watch
 from pipeline.cli.watching import Figures, Trend, Watcher
 from pipeline.clock import monotonic
@@ -62,8 +62,7 @@ def demo(
     """Start everything, publish 120,000 real trades, and show what comes out."""
     began = monotonic()
     settings = settings_of(sets, bar)
-    if bar is not None:
-        sets = (*sets, f"bars.clock={bar}")
+    sets = sets_of(sets, bar)
     with _directory(data_dir) as directory, stack(settings, sets, directory, 1) as running:
         click.echo("\n".join(running.lines()), err=as_json)
         run = _Run(running, began)

@@ -57,15 +57,24 @@ FOLD: Final = click.option(
 JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
+def sets_of(sets: tuple[str, ...], bar: str | None) -> tuple[str, ...]:
+    """`--set` with the clock of `--bar` behind it.
+
+    Raises:
+        MisuseError: the clock is none.
+    """
+    if bar is None:
+        return sets
+    try:
+        parse_clock(bar)
+    except ValueError as error:
+        raise MisuseError(f"--bar: {error}") from error
+    return (*sets, f"bars.clock={bar}")
+
+
 def settings_of(sets: tuple[str, ...], bar: str | None = None, **values: Any) -> Settings:
     """Settings from the environment, `--set` and `--bar`."""
-    if bar is not None:
-        try:
-            parse_clock(bar)
-        except ValueError as error:
-            raise MisuseError(f"--bar: {error}") from error
-        sets = (*sets, f"bars.clock={bar}")
-    return load_settings(sets, **values)
+    return load_settings(sets_of(sets, bar), **values)
 
 
 def default_data_dir() -> Path:

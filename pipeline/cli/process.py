@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import BAR, DATA_DIR, SETS, named_or_running, settings_of
+from pipeline.cli.options import BAR, DATA_DIR, SETS, named_or_running, sets_of, settings_of
 from pipeline.settings import child_environment
 
 
@@ -29,8 +29,7 @@ def worker(sets: tuple[str, ...], bar: str | None, data_dir: Path | None) -> Non
     """Run one worker: the chain between `prices` and Postgres, Redis and the stage topics."""
     if bar is not None:
         settings_of(sets, bar)
-        sets = (*sets, f"bars.clock={bar}")
-    _become("agents", sets, data_dir)
+    _become("agents", sets_of(sets, bar), data_dir)
 
 
 @click.command()

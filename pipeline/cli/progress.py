@@ -1,5 +1,6 @@
 """Rows, rate and time left: a moving line on a terminal, plain lines elsewhere."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -68,3 +69,11 @@ def display(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def figures_line(shown: Mapping[str, tuple[float | None, str]]) -> str:
+    """Figures by name, each with its format, in one line; one that is undefined is null."""
+    return ", ".join(
+        f"{name} {'null' if value is None else form.format(value)}"
+        for name, (value, form) in shown.items()
+    )

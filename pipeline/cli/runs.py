@@ -2,21 +2,29 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import partial, reduce
+from dataclasses import dataclass, fields
+from functools import partial, reduce, wraps
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
 from pipeline.bus.ranges import Request, first_ms
 from pipeline.cli.options import (
+    BAR,
+    DATA_DIR,
+    FACTORS,
+    FOLD,
+    JSON,
+    SETS,
+    ZONE,
     demand,
     named_or_running,
     reading_of,
     run,
+    sets_of,
     settings_of,
     time_option,
 )
@@ -40,9 +48,9 @@ from schemas.blocks import own_columns
 from schemas.topics import PRICES
 
 LONGEST: Final = 100 * 366 * 86_400 * 10**9  # ns of a window
-F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS: Final = (
+    click.argument("source", metavar="INPUT"),
     click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path)),
     FROM,
     TO,
@@ -83,28 +91,48 @@ _OPTIONS: Final = (
     click.option(
         "--scheduler", metavar="tcp://HOST:PORT", help="A Dask cluster instead of processes."
     ),
+    FACTORS,
+    ZONE,
+    FOLD,
+    BAR,
+    SETS,
+    DATA_DIR,
+    JSON,
 )
 
 
-def run_options(command: F) -> F:
-    """The options of both commands."""
-    return reduce(lambda made, option: option(made), reversed(_OPTIONS), command)
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """The INPUT of a command and the options that say how it is read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """INPUT and the options that both commands have."""
 
     source: str
+    out: Path
     start: str | None
     end: str | None
+    vary: tuple[str, ...]
+    grid: Path | None
+    sample: int | None
+    seed: int
+    metric: str
+    period: str
+    year: float | None
+    processes: int | None
+    scheduler: str | None
     factors: Path | None
     zone: str | None
     fold: Fold
+    bar: str | None
+    sets: tuple[str, ...]
     data_dir: Path | None
+    as_json: bool
 
-    def reader(self, settings: Settings) -> Callable[[TicksWriter], Shared]:
-        """What reads it.
+    @property
+    def settings(self) -> Settings:
+        """What all runs share."""
+        return settings_of(self.sets, self.bar)
+
+    def reader(self) -> Callable[[TicksWriter], Shared]:
+        """What reads the input.
 
         Raises:
             MisuseError: options that mean nothing for it, or a server that is not there.
@@ -116,12 +144,59 @@ class Input:
             reading = reading_of(self.factors, self.zone, self.fold)
             return partial(_file, found, reading)
         first, last = times
+        settings = self.settings
         server = "kafka" if found == TOPIC else "postgres"
         (address,) = demand(named_or_running(settings, self.data_dir), server)
         if found == TOPIC:
             request = Request(PRICES, first_ms(first), first_ms(last), None)
             return lambda writer: run(_topic(address, request, writer))
         return lambda writer: run(_stored(address, settings, first, last, writer))
+
+    def plan(self, kind: str, **facts: Any) -> Plan:
+        """The runs, each tried once; `facts` are what else the manifest says of their choice.
+
+        Raises:
+            MisuseError: a setting, a value or the clock of the returns is none.
+        """
+        sets = sets_of(self.sets, self.bar)
+        varied = {
+            **(read_grid(self.grid) if self.grid is not None else {}),
+            **vary_option(self.vary),
+        }
+        chosen = combinations(varied, self.sample, self.seed)
+        for key in varied:
+            if key.split(".")[0] not in ChainSettings.model_fields:
+                raise MisuseError(f"{key} decides no figure of a run: vary a setting of a stage")
+        by_chance = {} if self.sample is None else {"sample": self.sample, "seed": self.seed}
+        told = {"kind": kind, "varied": list(varied), **by_chance, "metric": self.metric, **facts}
+        variants = [_variant(sets, parameters) for parameters in chosen]
+        return Plan(variants, period_option(self.period, "--period"), self.year, told)
+
+    def places(self, runs: int) -> Callable[[SharedTicks], AbstractContextManager[Places]]:
+        """Where so many runs are done.
+
+        Raises:
+            MisuseError: both processes and a scheduler are given.
+        """
+        if self.scheduler is not None:
+            if self.processes is not None:
+                raise MisuseError("--processes and --scheduler: give one of them")
+            return partial(cluster, self.scheduler)
+        return partial(processes, min(self.processes or os.cpu_count() or 1, max(runs, 1)))
+
+
+_NAMES: Final = tuple(field.name for field in fields(Asked))
+
+
+def run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """INPUT and the options of both commands, handed to the command as one `Asked`."""
+
+    @wraps(command)
+    def collected(**given: Any) -> None:
+        asked = Asked(**{name: given.pop(name) for name in _NAMES})
+        command(asked, **given)
+
+    return reduce(lambda made, option: option(made), reversed(_OPTIONS), collected)
 
 
 def _file(path: Path, reading: Reading, writer: TicksWriter) -> Shared:
@@ -141,41 +216,6 @@ async def _stored(
         return await share_stored(pool, writer, first, last)
     finally:
         await pool.close()
-
-
-def plan_of(
-    kind: str,
-    sets: tuple[str, ...],
-    bar: str | None,
-    vary: tuple[str, ...],
-    grid: Path | None,
-    sample: int | None,
-    seed: int,
-    period: str,
-    year: float | None,
-    facts: Mapping[str, Any],
-) -> tuple[Settings, Plan]:
-    """The settings that all runs share, and the runs.
-
-    Raises:
-        MisuseError: a setting, a value or the clock of the returns is none.
-    """
-    base = settings_of(sets, bar)
-    if bar is not None:
-        sets = (*sets, f"bars.clock={bar}")
-    varied = {**(read_grid(grid) if grid is not None else {}), **vary_option(vary)}
-    chosen = combinations(varied, sample, seed)
-    for key in varied:
-        if key.split(".")[0] not in ChainSettings.model_fields:
-            raise MisuseError(f"{key} decides no figure of a run: vary a setting of a stage")
-    told = {
-        "kind": kind,
-        "varied": list(varied),
-        **({"sample": sample, "seed": seed} if sample is not None else {}),
-        **facts,
-    }
-    variants = [_variant(sets, parameters) for parameters in chosen]
-    return base, Plan(variants, period_option(period, "--period"), year, told)
 
 
 def _variant(sets: Sequence[str], parameters: Parameters) -> Variant:
@@ -201,18 +241,3 @@ def period_option(text: str, name: str, longest: int | None = None) -> int:
         return parse_period(text) if longest is None else parse_period(text, longest)
     except ValueError as error:
         raise MisuseError(f"{name}: {error}") from error
-
-
-def places_of(
-    count: int | None, scheduler: str | None, runs: int
-) -> Callable[[SharedTicks], AbstractContextManager[Places]]:
-    """Where runs are done, by the options.
-
-    Raises:
-        MisuseError: both are given.
-    """
-    if scheduler is not None:
-        if count is not None:
-            raise MisuseError("--processes and --scheduler: give one of them")
-        return partial(cluster, scheduler)
-    return partial(processes, min(count or os.cpu_count() or 1, max(runs, 1)))

@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from pipeline.cli.options import BAR, DATA_DIR, FACTORS, FOLD, JSON, SETS, ZONE
-from pipeline.cli.progress import Progress, display
-from pipeline.cli.runs import LONGEST, Input, period_option, places_of, plan_of, run_options
+from pipeline.cli.progress import Progress, display, figures_line
+from pipeline.cli.runs import LONGEST, Asked, period_option, run_options
 from pipeline.errors import MisuseError
 from pipeline.replay.experiment import REPORT
 from pipeline.replay.shared_ticks import SharedTicks
@@ -20,61 +18,33 @@ from pipeline.replay.sweep_report import sweep_report, told_parameters
 from pipeline.replay.walkforward import walkforward as run_walkforward
 from pipeline.replay.walkforward_report import walkforward_report
 from pipeline.replay.warm import warm
-from pipeline.sources.localtime import Fold
 
 _WINDOWS: Final = 5
 
 
 @click.command()
-@click.argument("source", metavar="INPUT")
 @run_options
-@FACTORS
-@ZONE
-@FOLD
-@BAR
-@SETS
-@DATA_DIR
-@JSON
-def sweep(
-    source: str,
-    out: Path,
-    start: str | None,
-    end: str | None,
-    vary: tuple[str, ...],
-    grid: Path | None,
-    sample: int | None,
-    seed: int,
-    metric: str,
-    period: str,
-    year: float | None,
-    processes: int | None,
-    scheduler: str | None,
-    factors: Path | None,
-    zone: str | None,
-    fold: Fold,
-    bar: str | None,
-    sets: tuple[str, ...],
-    data_dir: Path | None,
-    *,
-    as_json: bool,
-) -> None:
+def sweep(asked: Asked) -> None:
     """Backtest INPUT once for each set of parameters: runs.parquet and one page.
 
     Every setting that a backtest takes can be varied, and the parameters of your own features
     (user.parameters.NAME). Interrupted, the same command goes on where it was.
     """
-    base, plan = plan_of(
-        "sweep", sets, bar, vary, grid, sample, seed, period, year, {"metric": metric}
-    )
-    read = Input(source, start, end, factors, zone, fold, data_dir).reader(base)
-    places = places_of(processes, scheduler, len(plan.variants))
+    plan, read = asked.plan("sweep"), asked.reader()
+    places = asked.places(len(plan.variants))
     warm()
-    with Progress(f"sweeping {source}, runs") as progress:
-        found = run_sweep(out, plan, read, places, sweep_report, progress, metric=metric)
-    if as_json:
+    with Progress(f"sweeping {asked.source}, runs") as progress:
+        found = run_sweep(
+            asked.out, plan, read, places, sweep_report, progress, metric=asked.metric
+        )
+    _tell(asked, found, _best)
+
+
+def _tell(asked: Asked, found: Mapping[str, Any], said: Callable[[Mapping[str, Any]], str]) -> None:
+    if asked.as_json:
         click.echo(json.dumps(found))
         return
-    click.echo(f"{display(out / REPORT)}: {_counts(found)}{_best(found)}")
+    click.echo(f"{display(asked.out / REPORT)}: {_counts(found)}; {said(found)}")
 
 
 def _counts(found: Mapping[str, Any]) -> str:
@@ -85,15 +55,14 @@ def _counts(found: Mapping[str, Any]) -> str:
 def _best(found: Mapping[str, Any]) -> str:
     best, metric = found["best"], found["metric"]
     if best is None:
-        return f"; none has a {metric}"
+        return f"none has a {metric}"
     figures = best["figures"]
     dsr = figures["dsr"]
     told = f"{metric} {figures[metric]:.4g}, DSR {'null' if dsr is None else f'{dsr:.1%}'}"
-    return f"; best {told} with {told_parameters(best['parameters'])}"
+    return f"best {told} with {told_parameters(best['parameters'])}"
 
 
 @click.command()
-@click.argument("source", metavar="INPUT")
 @run_options
 @click.option(
     "--scheme",
@@ -121,64 +90,35 @@ def _best(found: Mapping[str, Any]) -> str:
     show_default=True,
     help="So many bars more.",
 )
-@FACTORS
-@ZONE
-@FOLD
-@BAR
-@SETS
-@DATA_DIR
-@JSON
 def walkforward(
-    source: str,
-    out: Path,
-    start: str | None,
-    end: str | None,
-    vary: tuple[str, ...],
-    grid: Path | None,
-    sample: int | None,
-    seed: int,
-    metric: str,
-    period: str,
-    year: float | None,
-    processes: int | None,
-    scheduler: str | None,
+    asked: Asked,
     scheme: Scheme,
     windows: int | None,
     train: str | None,
     test: str | None,
     purge: int | None,
     embargo: int,
-    factors: Path | None,
-    zone: str | None,
-    fold: Fold,
-    bar: str | None,
-    sets: tuple[str, ...],
-    data_dir: Path | None,
-    *,
-    as_json: bool,
 ) -> None:
     """Choose parameters in each training window, trade the window behind it, and say what came.
 
     The bars just before a test, whose outcome may lie in it, teach nothing (purge). Books begin
     anew with each window; features have seen all ticks before it.
     """
-    facts = {"metric": metric, "scheme": scheme, "purge": purge, "embargo": embargo}
-    facts |= {"windows": windows, "train": train, "test": test}
-    base, plan = plan_of("walkforward", sets, bar, vary, grid, sample, seed, period, year, facts)
+    plan = asked.plan(
+        "walkforward", scheme=scheme, purge=purge, embargo=embargo, windows=windows, train=train,
+        test=test,
+    )  # fmt: skip
     horizons = [variant.settings.predictions.horizon for variant in plan.variants]
     left_out = (max(horizons) if purge is None else purge) + embargo
     split = _split(scheme, windows, train, test, left_out, plan.period)
-    read = Input(source, start, end, factors, zone, fold, data_dir).reader(base)
-    places = places_of(processes, scheduler, len(plan.variants))
+    read, places = asked.reader(), asked.places(len(plan.variants))
     warm()
-    with Progress(f"walking over {source}, runs") as progress:
+    with Progress(f"walking over {asked.source}, runs") as progress:
         found = run_walkforward(
-            out, plan, read, places, walkforward_report, progress, metric=metric, split=split
-        )
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    click.echo(f"{display(out / REPORT)}: {_counts(found)}; {_out_of_sample(found)}")
+            asked.out, plan, read, places, walkforward_report, progress,
+            metric=asked.metric, split=split,
+        )  # fmt: skip
+    _tell(asked, found, _out_of_sample)
 
 
 def _split(
@@ -223,8 +163,4 @@ def _out_of_sample(found: Mapping[str, Any]) -> str:
         "max drawdown": (figures["max_drawdown"], "{:.2%}"),
         "DSR": (figures["dsr"], "{:.1%}"),
     }
-    told = ", ".join(
-        f"{name} {'null' if value is None else form.format(value)}"
-        for name, (value, form) in shown.items()
-    )
-    return f"out of sample in {figures['folds']} windows: {told}"
+    return f"out of sample in {figures['folds']} windows: {figures_line(shown)}"

@@ -15,7 +15,7 @@ from pipeline.cli.guarding import (
     stopped,
     view_of,
 )
-from pipeline.cli.options import BAR, DATA_DIR, SETS, default_data_dir, settings_of
+from pipeline.cli.options import BAR, DATA_DIR, SETS, default_data_dir, sets_of, settings_of
 from pipeline.cli.stack import Stack, check_workers, stack, watch
 from pipeline.cli.watching import Trend, Watcher
 from pipeline.errors import UnavailableError
@@ -47,8 +47,7 @@ def up(
 ) -> None:
     """Start servers, workers and the API, keep them running, drain on Ctrl-C."""
     settings = settings_of(sets, bar)
-    if bar is not None:
-        sets = (*sets, f"bars.clock={bar}")
+    sets = sets_of(sets, bar)
     check_workers(workers, settings)
     with stack(settings, sets, data_dir or default_data_dir(), workers) as running:
         click.echo("\n".join(running.lines()))
