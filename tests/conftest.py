@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -16,7 +15,7 @@ from pipeline.servers.containers import start_containers
 from pipeline.settings import CacheSettings, StoreSettings, samples_directory
 from pipeline.store.migrate import migrate
 from pipeline.store.pool import Pool, open_pool
-from schemas import blocks
+from schemas.blocks import own_columns
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # The first example of a test may have to wait for numba.
@@ -59,22 +58,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _columns_as_before_the_test() -> Iterator[None]:
     """A user's columns live as long as the process; other tests know none of them."""
-    with _columns_as_before():
+    with own_columns():
         yield
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _columns_as_before_the_module() -> Iterator[None]:
     """Likewise those that a fixture of a module brings."""
-    with _columns_as_before():
+    with own_columns():
         yield
-
-
-@contextmanager
-def _columns_as_before() -> Iterator[None]:
-    before = blocks._COLUMNS["features"]
-    yield
-    blocks._COLUMNS["features"] = before
 
 
 @pytest.fixture(scope="session")

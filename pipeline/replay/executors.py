@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from pipeline.errors import MisuseError, TickstreamError, UnavailableError
 from pipeline.replay.kept_trials import KeptTrials
-from pipeline.replay.shared_ticks import SharedTicks
+from pipeline.replay.shared_ticks import SharedTicks, path_of
 from pipeline.replay.trial import Told, Trial, code_digest, run
 
 _AHEAD: Final = 4  # runs that wait for each place
@@ -165,7 +165,7 @@ def _seen(client: Any, address: str, shared: SharedTicks) -> list[bool]:
 
 def _sight(folder: Path, partitions: Sequence[int]) -> tuple[str, bool]:
     """What a worker has: the code, and the files of the ticks or not."""
-    return code_digest(), all((folder / f"{n}.arrow").exists() for n in partitions)
+    return code_digest(), all(path_of(folder, n).exists() for n in partitions)
 
 
 def packed(shared: SharedTicks) -> dict[int, bytes]:
@@ -173,7 +173,7 @@ def packed(shared: SharedTicks) -> dict[int, bytes]:
     found = {}
     for partition in shared.sha256:
         sink = pa.BufferOutputStream()
-        with pa.memory_map(str(shared.folder / f"{partition}.arrow")) as source:
+        with pa.memory_map(str(path_of(shared.folder, partition))) as source:
             file = pa.ipc.open_file(source)
             options = pa.ipc.IpcWriteOptions(compression="zstd")
             with pa.ipc.new_file(sink, file.schema, options=options) as writer:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pipeline.bus.ranges import Range, Request, Stretch, read_ranges, resolve
 from pipeline.errors import MisuseError, TickstreamError, UnavailableError
 from pipeline.replay.messages import Read, from_broker
+from pipeline.replay.output import unwritable
 from pipeline.replay.segments import Place, SegmentWriter, last_of, read_segment, spans
 from pipeline.settings import fresh_id
 from schemas.arrivals import Message
@@ -131,7 +132,7 @@ def _remember(home: Path, bootstrap: str, request: Request, stretch: Stretch) ->
         partial.write_text(json.dumps(facts))
         partial.rename(folder / f"{name}.json")
     except OSError as error:
-        raise TickstreamError(f"{folder}: cannot be written: {error.strerror}") from error
+        raise unwritable(folder, error) from error
 
 
 def _recalled(home: Path, bootstrap: str | None, request: Request) -> Stretch | None:

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from pipeline.errors import MisuseError, TickstreamError
-from pipeline.replay.output import check_replaceable, put
+from pipeline.errors import MisuseError
+from pipeline.replay.output import check_replaceable, put, unwritable
 from pipeline.replay.trial import Told
 from pipeline.replay.trial_figures import Outcome
 
@@ -59,7 +59,7 @@ class KeptTrials:
                 os.fsync(file.fileno())
             partial.rename(path)
         except OSError as error:
-            raise TickstreamError(f"{path}: cannot be written: {error.strerror}") from error
+            raise unwritable(path, error) from error
 
     def only(self, keys: Sequence[str]) -> None:
         """Remove all others: outcomes of other code, ticks or settings."""

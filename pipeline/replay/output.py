@@ -36,6 +36,11 @@ _REJECTED: Final = pa.schema(
 )
 
 
+def unwritable(path: Path, error: OSError) -> TickstreamError:
+    """What to tell when the disk does not take a file."""
+    return TickstreamError(f"{path}: cannot be written: {error.strerror or error}")
+
+
 class _Writer:
     """Rows into one Parquet file in groups of a fixed size, so that blocks leave no trace.
 
@@ -95,8 +100,7 @@ class _Writer:
         try:
             writing.result()
         except OSError as error:
-            why = error.strerror or str(error)
-            raise TickstreamError(f"{self._path}: cannot be written: {why}") from error
+            raise unwritable(self._path, error) from error
 
     def close(self) -> None:
         """Write what is left.

@@ -95,12 +95,27 @@ def drawn(figure: Any, height: int, name: str, legend: Literal["above", "below"]
     return text
 
 
-def page(template: str, values: Mapping[str, str]) -> str:
-    """A template of this folder with the values under their names, and plotly itself."""
-    found = {**values, "plotly": get_plotlyjs()}
+def inputs_of(manifest: Mapping[str, Any]) -> str:
+    """What was run over, in a few words."""
+    return ", ".join(
+        str(one.get("file") or one.get("table") or f"{one.get('topic')}:{one.get('partition')}")
+        for one in manifest["inputs"]
+    )
+
+
+def page(template: str, heading: str, values: Mapping[str, str]) -> str:
+    """A whole page: plotly itself, and a template of this folder filled with values by name.
+
+    The heading and the values are HTML.
+    """
+    found = {"heading": heading, "plotly": get_plotlyjs(), "body": _filled(template, values)}
+    return _filled("page.html", found)
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
     text = files("pipeline.replay").joinpath(template).read_text(encoding="utf-8")
     head, *parts = text.split("{{")
-    return head + "".join(_put(part, found) for part in parts)
+    return head + "".join(_put(part, values) for part in parts)
 
 
 def _put(part: str, values: Mapping[str, str]) -> str:

@@ -1,5 +1,6 @@
 """Parity: replay a stretch of the topic and hold every stored live row against it, bit by bit."""
 
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -147,14 +148,19 @@ async def compare(
     return ParityReport(rows, None)
 
 
+async def first_offsets(bootstrap: str) -> Mapping[int, int]:
+    """The first offset that `prices` still has, by partition; 0 of one that it does not have."""
+    edges = await offset_bounds(bootstrap, PRICES)
+    return defaultdict(int, {partition: first for partition, (first, _) in edges.items()})
+
+
 async def still_there(bootstrap: str, difference: Difference) -> None:
     """Make sure that retention has not taken away the message of a difference meanwhile.
 
     Raises:
         UncheckedError: it has, and the replay may have missed it.
     """
-    edges = await offset_bounds(bootstrap, PRICES)
-    first = edges[difference.partition][0] if difference.partition in edges else 0
+    first = (await first_offsets(bootstrap))[difference.partition]
     if first > difference.offset:
         raise UncheckedError(
             f"partition {difference.partition}: retention has deleted the messages before offset "
@@ -166,10 +172,10 @@ async def _starts(
     bootstrap: str, pool: Pool, settings: Settings, ranges: Mapping[int, Range]
 ) -> dict[int, tuple[Chain, int]]:
     """For each partition a chain and the first offset that it has not seen."""
-    edges = await offset_bounds(bootstrap, PRICES)
+    begins = await first_offsets(bootstrap)
     found = {}
     for partition, (low, _) in ranges.items():
-        first = edges[partition][0] if partition in edges else 0
+        first = begins[partition]
         chain = Chain(settings.chain, partition)
         start = 0
         if first > 0:

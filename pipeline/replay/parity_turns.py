@@ -12,7 +12,6 @@ from typing import Final
 
 from pipeline.bus.publisher import Outgoing, Publisher
 from pipeline.bus.ranges import Range
-from pipeline.bus.topics import offset_bounds
 from pipeline.clock import monotonic, today
 from pipeline.errors import FencedError, StateError, UncheckedError
 from pipeline.replay.differences import Difference
@@ -21,6 +20,7 @@ from pipeline.replay.parity import (
     Comparison,
     checker_of,
     first_kept,
+    first_offsets,
     pieces,
     restored,
     still_there,
@@ -35,7 +35,7 @@ from pipeline.store.stretches import RecentRows
 from schemas.alerts import parity_document
 from schemas.blocks import STAGES
 from schemas.codec import json_bytes
-from schemas.topics import ALERTS, PRICES
+from schemas.topics import ALERTS
 
 _BLOCK: Final = 8_192  # ticks: it runs in a process that has other things to do
 
@@ -93,18 +93,19 @@ class Checker:
         """
         turn = Turn()
         marks = await stored_marks(self._pool, self._settings)
-        edges = await offset_bounds(self._kafka, PRICES)
+        begins = await first_offsets(self._kafka)
         recent = await self._recent()
         share = seconds / max(1, len(marks))
         for partition, mark in sorted(marks.items()):
-            first = edges[partition][0] if partition in edges else 0
             try:
                 kept = (
                     0
                     if partition in recent
                     else await first_kept(self._pool, self._settings, partition)
                 )
-                await self._partition(turn, partition, first, kept, mark, monotonic() + share)
+                await self._partition(
+                    turn, partition, begins[partition], kept, mark, monotonic() + share
+                )
             except (UncheckedError, StateError, FencedError) as error:
                 turn.unchecked.append(str(error))
         return turn

@@ -23,6 +23,7 @@ from pipeline.replay.pages import (
     RED,
     drawn,
     grid,
+    inputs_of,
     moments,
     page,
     pairs,
@@ -211,12 +212,7 @@ def report(result: Result) -> str:
     """The page as text."""
     found = result.metrics
     engines = [{"engine": name, **one} for name, one in found["engines"].items()]
-    inputs = ", ".join(
-        str(one.get("file") or f"{one.get('topic')}:{one.get('partition')}")
-        for one in result.manifest["inputs"]
-    )
     values = {
-        "title": html.escape(inputs),
         "warnings": "".join(f"<li>{html.escape(text)}</li>" for text in found["warnings"]),
         "performance": pairs(
             {
@@ -246,7 +242,7 @@ def report(result: Result) -> str:
         "manifest": html.escape(json.dumps(result.manifest, indent=1)),
         "year": str(found["clock"]["periods_per_year"]),
     }  # fmt: skip
-    return page("report.html", values)
+    return page("report.html", f"Backtest of {html.escape(inputs_of(result.manifest))}", values)
 
 
 def _held(value: float | None) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from pipeline.errors import TickstreamError
 from pipeline.replay.grid import Parameters
 from pipeline.replay.metrics import expected_best_sharpe, probabilistic_sharpe
+from pipeline.replay.output import unwritable
 from pipeline.replay.trial_figures import BETTER, Outcome
 
 _NORMAL_KURTOSIS = 3.0
@@ -51,7 +51,7 @@ def write_table(path: Path, columns: Mapping[str, Any]) -> None:
         table = pa.table(dict(columns))
         pa.parquet.write_table(table, path, compression="zstd", row_group_size=max(len(table), 1))
     except OSError as error:
-        raise TickstreamError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise unwritable(path, error) from error
 
 
 def deflated(outcomes: Sequence[Outcome]) -> list[float | None]:

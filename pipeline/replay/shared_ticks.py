@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.errors import TickstreamError
 from pipeline.replay.books import DAY, year_of
-from pipeline.replay.output import digest
+from pipeline.replay.output import digest, unwritable
 from schemas.arrivals import Arrivals
 from schemas.blocks import Array
 
@@ -71,10 +71,11 @@ class SharedTicks:
     def _open(self, partition: int) -> Any:
         if partition in self.data:
             return pa.BufferReader(self.data[partition])
-        return pa.memory_map(str(_path(self.folder, partition)))
+        return pa.memory_map(str(path_of(self.folder, partition)))
 
 
-def _path(folder: Path, partition: int) -> Path:
+def path_of(folder: Path, partition: int) -> Path:
+    """The file of a partition's ticks."""
     return folder / f"{partition}.arrow"
 
 
@@ -94,7 +95,7 @@ class TicksWriter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self._failed(error) from error
+            raise unwritable(self._folder, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -138,11 +139,11 @@ class TicksWriter:
                 high = min(low + BLOCK, whole)
                 batch = pa.RecordBatch.from_pydict({k: v[low:high] for k, v in columns.items()})
                 if partition not in self._files:
-                    path = str(_path(self._folder, partition))
+                    path = str(path_of(self._folder, partition))
                     self._files[partition] = pa.ipc.new_file(path, batch.schema)
                 self._files[partition].write_batch(batch)
         except OSError as error:
-            raise self._failed(error) from error
+            raise unwritable(self._folder, error) from error
         self._waiting[partition] = [{name: v[whole:] for name, v in columns.items()}]
         self._counts[partition] = n - whole
 
@@ -172,9 +173,9 @@ class TicksWriter:
         try:
             for file in self._files.values():
                 file.close()
-            sums = {n: digest(_path(self._folder, n)) for n in sorted(self._files)}
+            sums = {n: digest(path_of(self._folder, n)) for n in sorted(self._files)}
         except OSError as error:
-            raise self._failed(error) from error
+            raise unwritable(self._folder, error) from error
         return SharedTicks(
             folder=self._folder.resolve(),
             symbols={n: list(self._codes[n]) for n in sums},
@@ -185,9 +186,6 @@ class TicksWriter:
             closes=closes,
             periods_per_year=periods_per_year(self._periods, self._period),
         )
-
-    def _failed(self, error: OSError) -> TickstreamError:
-        return TickstreamError(f"{self._folder}: cannot be written: {error.strerror or error}")
 
 
 def periods_per_year(periods: Array, period: int) -> float:

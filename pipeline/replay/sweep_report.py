@@ -2,14 +2,25 @@
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import plotly.graph_objects as go
 
 from pipeline.replay.grid import Parameters
-from pipeline.replay.pages import GREY, INK, RED, drawn, grid, moments, page, pairs, thinned
+from pipeline.replay.pages import (
+    GREY,
+    INK,
+    RED,
+    drawn,
+    grid,
+    inputs_of,
+    moments,
+    page,
+    pairs,
+    thinned,
+)
 from pipeline.replay.sweep import Swept
 
 _SHOWN: Final = 25  # runs in the table
@@ -32,14 +43,6 @@ def told_value(value: Any) -> str:
 def told_parameters(parameters: Parameters) -> str:
     """All of a run's parameters in one line."""
     return ", ".join(f"{key} {told_value(value)}" for key, value in parameters.items())
-
-
-def inputs_of(manifest: Mapping[str, Any]) -> str:
-    """What was run over, in a few words."""
-    return ", ".join(
-        str(one.get("file") or one.get("table") or f"{one.get('topic')}:{one.get('partition')}")
-        for one in manifest["inputs"]
-    )
 
 
 def _best(swept: Swept) -> str:
@@ -173,8 +176,8 @@ def sweep_report(swept: Swept) -> str:
                   for key in swept.parameters[0])  # fmt: skip
     return page(
         "sweep.html",
+        f"Sweep over {html.escape(inputs_of(swept.manifest))}",
         {
-            "title": html.escape(inputs_of(swept.manifest)),
             "warnings": "".join(f"<li>{html.escape(text)}</li>" for text in _warnings(swept)),
             "short": pairs(short),
             "best": _best(swept),

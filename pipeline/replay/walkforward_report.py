@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pipeline.replay import metrics
-from pipeline.replay.pages import GREEN, GREY, RED, drawn, grid, moments, page, pairs
-from pipeline.replay.sweep_report import COLOURS, inputs_of, told_value
+from pipeline.replay.pages import GREEN, GREY, RED, drawn, grid, inputs_of, moments, page, pairs
+from pipeline.replay.sweep_report import COLOURS, told_value
 from pipeline.replay.trial_figures import BETTER
 from pipeline.replay.walkforward import Choice, Walked
 
@@ -110,7 +110,7 @@ def _chosen(walked: Walked) -> str:
         counts = Counter(told_value(one[key]) for one in taken)
         told = pairs({f"{value}": n for value, n in counts.most_common()})
         text += f"<div><h3>{html.escape(key)}</h3>{told}</div>"
-    return f"<div class=side>{text}</div>"
+    return f'<div class="side top">{text}</div>'
 
 
 def _warnings(walked: Walked) -> Sequence[str]:
@@ -145,8 +145,8 @@ def walkforward_report(walked: Walked) -> str:
     }
     return page(
         "walkforward.html",
+        f"Walk-forward over {html.escape(inputs_of(walked.manifest))}",
         {
-            "title": html.escape(inputs_of(walked.manifest)),
             "metric": html.escape(walked.metric.replace("_", " ")),
             "warnings": "".join(f"<li>{html.escape(text)}</li>" for text in _warnings(walked)),
             "performance": pairs({name: figures[name] for name in _SHOWN}),

@@ -8,11 +8,11 @@ import numpy as np
 
 from pipeline.kernels.columns import gathered, plan_of, words_of
 from pipeline.kernels.packing import pack
+from pipeline.store.parameters import days
 from schemas.blocks import COLUMNS, Kind, Rows, per_stage
 
 HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER: Final = b"\xff\xff"
-_EPOCH: Final = date(2000, 1, 1)
 _WIDTHS: Final[dict[Kind, int]] = {  # with the length, without the text
     "float64": 12, "int64": 12, "int32": 8, "symbol": 4, "label": 4
 }  # fmt: skip
@@ -47,7 +47,7 @@ def copy_pieces(rows: Rows, written_on: date, piece: int) -> list[bytes]:
     width, texts = _widths(rows.stage)
     out = np.empty(n * (width + texts * words.longest), np.uint8)
     stops = np.empty(-(-n // piece), np.int64)
-    day = (written_on - _EPOCH).days
+    day = days(written_on)
     used = pack(n, *gathered(rows), plan.table, words.ends, words.text, day, piece, stops, out)
     if used < 0:
         raise IndexError(f"{rows.stage}: a code has no symbol or label")

@@ -14,9 +14,14 @@ def text(value: str) -> bytes:
     return value.encode()
 
 
+def days(value: date) -> int:
+    """What a `date` is made of: days since 2000."""
+    return (value - _EPOCH).days
+
+
 def day(value: date) -> bytes:
     """A `date`."""
-    return struct.pack(">i", (value - _EPOCH).days)
+    return struct.pack(">i", days(value))
 
 
 def ints(values: Sequence[int]) -> bytes:

@@ -23,6 +23,7 @@ _LENGTH: Final = 4
 _SYNC: Final = _HEAD.pack(b"S", _LENGTH)
 _COPY_DONE: Final = _HEAD.pack(b"c", _LENGTH)
 _EXECUTE: Final = _HEAD.pack(b"E", _LENGTH + 5) + bytes(5)  # the unnamed portal, all rows
+_BINARY: Final = struct.pack(">hh", 1, 1)  # all parameters
 _ERROR, _READY = b"E"[0], b"Z"[0]
 
 
@@ -139,9 +140,6 @@ def _messages(steps: Sequence[Step]) -> list[bytes]:
             found += (_HEAD.pack(b"d", _LENGTH + size), *step.copied, _COPY_DONE)
     found.append(_SYNC)
     return found
-
-
-_BINARY: Final = struct.pack(">hh", 1, 1)  # all parameters
 
 
 def _error(body: bytes) -> asyncpg.PostgresError:
