@@ -78,6 +78,7 @@ class Worker:
     def __init__(self, addresses: Addresses, log: Path, *sets: str) -> None:
         self.log = log
         self.starts = 0
+        self._logged = 0  # bytes of earlier lives in the log
         self._sets = [part for one in sets for part in ("--set", one)]
         self._environment = environment(naming(addresses))
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,10 +88,15 @@ class Worker:
         """Whether it runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def _begun(self) -> bool:
+        return b"worker_started" in self.log.read_bytes()[self._logged :]
+
     def start(self) -> None:
         """Start it, as the supervisor of `up` does."""
         self.starts += 1
         with self.log.open("ab") as sink:
+            self._logged = sink.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "agents", *self._sets],
                 env=self._environment,
@@ -106,8 +112,12 @@ class Worker:
         self._process.wait()
 
     def stop(self, seconds: float = 30.0) -> int:
-        """Ask it to end; its exit code."""
+        """Ask it to end; its exit code.
+
+        Waits until it has begun: before that nobody handles the signal, and it ends by it.
+        """
         assert self._process is not None
+        wait_until(lambda: self._begun or not self.alive, seconds, f"{self.log.name}: begin")
         self._process.terminate()
         try:
             return self._process.wait(seconds)
