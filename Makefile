@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.dev
 	@$(BIN)/pytest $(SPREAD) $(ARGS) tests/unit tests/contracts tests/integration tests/simulation
-	@$(BIN)/pytest $(ARGS) tests/acceptance
+	@$(BIN)/pytest $(SPREAD) $(ARGS) tests/acceptance
 
 unit: $(VENV)/.dev
 	@$(BIN)/pytest $(SPREAD) tests/unit $(ARGS)

@@ -158,15 +158,19 @@ def moments_push(f: Array, k: Array, w: Place, x: float) -> None:
 
 @rare
 def _moments_turn(f: Array, a: int, s: int, n: int, x: float) -> None:
-    """Turn the back of a window of mean and variance into suffixes, relative to x."""
+    """Turn the back of a window of mean and variance into suffixes, relative to x.
+
+    Means by their sums: so no division waits for the one before it.
+    """
     f[a] = x
-    mean = m2 = 0.0
+    total = mean = m2 = 0.0
     for c in range(1, n + 1):
         j = s + 2 * (n - c)
-        d = f[j] - x - mean
-        step = d / c
-        mean += step
-        m2 += d * step * (c - 1)
+        d = f[j] - x
+        total += d
+        before = mean
+        mean = total / c
+        m2 += (d - before) * (d - mean)
         f[j] = mean
         f[j + 1] = m2
     f[a + 1] = f[a + 2] = 0.0
@@ -220,18 +224,18 @@ def pairs_push(f: Array, k: Array, w: Place, x: float, y: float) -> None:
 @rare
 def _pairs_turn(f: Array, a: int, s: int, n: int) -> None:
     """Turn the back of a window of co-moments into suffixes."""
-    mx = my = cxx = cxy = cyy = 0.0
+    x = y = mx = my = cxx = cxy = cyy = 0.0
     for c in range(1, n + 1):
         j = s + 5 * (n - c)
         dx = f[j] - mx
         dy = f[j + 1] - my
-        scale = 1.0 / c
-        mx += dx * scale
-        my += dy * scale
-        scale *= c - 1
-        cxx += dx * dx * scale
-        cxy += dx * dy * scale
-        cyy += dy * dy * scale
+        x += f[j]
+        y += f[j + 1]
+        mx = x / c
+        my = y / c
+        cxx += dx * (f[j] - mx)
+        cxy += dx * (f[j + 1] - my)
+        cyy += dy * (f[j + 1] - my)
         f[j], f[j + 1] = mx, my
         f[j + 2], f[j + 3], f[j + 4] = cxx, cxy, cyy
     for j in range(a, a + 5):

@@ -139,14 +139,11 @@ class ReplayOutput:
         check_replaceable(self._directory)
         shutil.rmtree(self._partial, ignore_errors=True)
         try:
-            self._partial.mkdir(parents=True)
-        except OSError as error:
-            raise MisuseError(f"{self._directory}: cannot be written: {error.strerror}") from error
-        try:
+            self._make()
             for stage in STAGES:
                 self._writers[stage] = self._writer(stage, arrow_schema(stage))
             self._writers[REJECTED] = self._writer(REJECTED, _REJECTED)
-        except BaseException:  # Ctrl-C may come here, too
+        except BaseException:  # Ctrl-C may come here, too, at once after the directory is made
             shutil.rmtree(self._partial, ignore_errors=True)
             raise
         return self
@@ -162,6 +159,12 @@ class ReplayOutput:
         self._threads.shutdown()
         if kind is not None:
             shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _make(self) -> None:
+        try:
+            self._partial.mkdir(parents=True)
+        except OSError as error:
+            raise MisuseError(f"{self._directory}: cannot be written: {error.strerror}") from error
 
     @property
     def counts(self) -> Mapping[str, int]:
