@@ -49,6 +49,7 @@ from pipeline.kernels.ranges import ranges_update
 from pipeline.kernels.windows import (
     full,
     held,
+    inverse,
     lag_push,
     lag_read,
     max_push,
@@ -127,7 +128,7 @@ def _on_closes(
     if full(k, b):
         mean, m2 = moments_read(f, k, b)
         if m2 > 0.0:
-            out[11, i] = (c - f[b[1]] - mean) / math.sqrt(m2 / b[0])
+            out[11, i] = (c - f[b[1]] - mean) / math.sqrt(m2 * inverse(b[0]))
     if count > 1:
         sum_push(f, k, place(plan, W_CHANGES), abs(c - f[CLOSE]))
     lag = plan[W_CHANGES, 0]
@@ -214,7 +215,7 @@ def _on_volume(
     if full(k, w):  # against the volumes before this one
         mean, m2 = moments_read(f, k, w)
         if m2 > 0.0:
-            out[17, i] = (volume - f[w[1]] - mean) / math.sqrt(m2 / (w[0] - 1))
+            out[17, i] = (volume - f[w[1]] - mean) / math.sqrt(m2 * inverse(w[0] - 1))
     moments_push(f, k, w, volume)
     sum_push(f, k, place(plan, W_VWAP_PV), notional)
     sum_push(f, k, place(plan, W_VWAP_V), volume)
@@ -227,7 +228,7 @@ def _on_volume(
     if notional > 0.0 and ret == ret:  # noqa: PLR0124 -- not NaN
         sum_push(f, k, w, abs(ret) / notional)
     if full(k, w):
-        out[19, i] = sum_read(f, k, w) / w[0]
+        out[19, i] = sum_read(f, k, w) * inverse(w[0])
 
 
 @once

@@ -8,6 +8,7 @@ start.
 import math
 
 from pipeline.kernels.hot import piece
+from pipeline.kernels.windows import inverse
 from schemas.blocks import Array
 
 NAN = math.nan
@@ -125,8 +126,8 @@ def macd_step(
         f[a] /= fast
         f[a + 1] /= slow
     else:
-        f[a] += 2.0 / (fast + 1) * (x - f[a])
-        f[a + 1] += 2.0 / (slow + 1) * (x - f[a + 1])
+        f[a] += 2.0 * inverse(fast + 1) * (x - f[a])
+        f[a + 1] += 2.0 * inverse(slow + 1) * (x - f[a + 1])
     line = f[a] - f[a + 1]
     lines = seen - slow + 1
     if lines <= signal:
@@ -135,5 +136,5 @@ def macd_step(
             return NAN, NAN
         f[a + 2] /= signal
     else:
-        f[a + 2] += 2.0 / (signal + 1) * (line - f[a + 2])
+        f[a + 2] += 2.0 * inverse(signal + 1) * (line - f[a + 2])
     return line, f[a + 2]

@@ -14,10 +14,18 @@ from pipeline.kernels.layout import (
     log_ratio,
     place,
 )
-from pipeline.kernels.windows import full, moments_push, moments_read, sum_push, sum_read
+from pipeline.kernels.windows import (
+    full,
+    inverse,
+    moments_push,
+    moments_read,
+    sum_push,
+    sum_read,
+)
 from schemas.blocks import Array
 
 LN2 = math.log(2.0)
+PARKINSON = 1.0 / (4.0 * LN2)
 
 
 @piece
@@ -52,16 +60,16 @@ def ranges_update(
     moments_push(f, k, place(plan, W_OPEN_CLOSE), co)
     w = place(plan, W_PARKINSON)
     if full(k, w):
-        out[4, i] = math.sqrt(sum_read(f, k, w) / w[0] / (4.0 * LN2))
+        out[4, i] = math.sqrt(sum_read(f, k, w) * inverse(w[0]) * PARKINSON)
     w = place(plan, W_GARMAN_KLASS)
     if full(k, w):
-        out[5, i] = math.sqrt(max(sum_read(f, k, w) / w[0], 0.0))
+        out[5, i] = math.sqrt(max(sum_read(f, k, w) * inverse(w[0]), 0.0))
     w = place(plan, W_OPEN_GAP)
     if full(k, w) and full(k, place(plan, W_ROGERS_SATCHELL)):
         n = w[0]
-        share = 0.34 / (1.34 + (n + 1) / (n - 1))
+        share = 0.34 / (1.34 + (n + 1) * inverse(n - 1))
         _, gap_m2 = moments_read(f, k, w)
         _, day_m2 = moments_read(f, k, place(plan, W_OPEN_CLOSE))
-        mean = sum_read(f, k, place(plan, W_ROGERS_SATCHELL)) / n
-        variance = gap_m2 / (n - 1) + share * day_m2 / (n - 1) + (1.0 - share) * mean
+        mean = sum_read(f, k, place(plan, W_ROGERS_SATCHELL)) * inverse(n)
+        variance = (gap_m2 + share * day_m2) * inverse(n - 1) + (1.0 - share) * mean
         out[6, i] = math.sqrt(max(variance, 0.0))

@@ -2,6 +2,7 @@
 
 import math
 
+from pipeline.kernels.daytime import on_circle
 from pipeline.kernels.hot import once, piece
 from pipeline.kernels.layout import (
     ASK,
@@ -45,6 +46,7 @@ from pipeline.kernels.layout import (
 from pipeline.kernels.windows import (
     full,
     held,
+    inverse,
     lag_push,
     lag_read,
     moments_push,
@@ -55,7 +57,7 @@ from pipeline.kernels.windows import (
 from schemas.blocks import Array
 
 NAN = math.nan
-DAY = 86_400_000_000_000  # ns
+PER_LN2 = 1.0 / math.log(2.0)
 BUY, SELL = 0, 1  # codes of the label `side`
 
 
@@ -71,7 +73,7 @@ def _decay(f: Array, seconds: float, vol_half_life: float, rate_half_life: float
         weight = math.exp(-seconds * math.log(2.0) / rate_half_life)
     f[RATE_NUM] *= weight
     # The weight that the elapsed time itself has kept: so the rate has no bias at the start.
-    f[RATE_DEN] = f[RATE_DEN] * weight + (1.0 - weight) * rate_half_life / math.log(2.0)
+    f[RATE_DEN] = f[RATE_DEN] * weight + (1.0 - weight) * rate_half_life * PER_LN2
 
 
 @piece
@@ -113,7 +115,7 @@ def _size(f: Array, k: Array, plan: Array, price: float, size: float, side: int)
     if full(k, w):  # against the sizes before this one
         mean, m2 = moments_read(f, k, w)
         if m2 > 0.0:
-            f[SIZE_Z] = (size - f[w[1]] - mean) / math.sqrt(m2 / (w[0] - 1))
+            f[SIZE_Z] = (size - f[w[1]] - mean) / math.sqrt(m2 * inverse(w[0] - 1))
             bits = HAS_SIZE_Z
     moments_push(f, k, w, size)
     return bits
@@ -259,6 +261,4 @@ def tick_sample(f: Array, k: Array, plan: Array, zone: Array, out: Array, i: int
             low = middle
         else:
             high = middle
-    angle = (k[TS] + zone[1, low]) % DAY * (2.0 * math.pi / DAY)
-    out[at + 13, i] = math.sin(angle)
-    out[at + 14, i] = math.cos(angle)
+    out[at + 13, i], out[at + 14, i] = on_circle(k[TS] + zone[1, low])

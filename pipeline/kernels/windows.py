@@ -13,6 +13,8 @@ LeVeque 1979). A row of zeros is a row of empty windows.
 import math
 from typing import Final
 
+import numpy as np
+
 from pipeline.kernels.hot import piece, rare
 from schemas.blocks import Array
 
@@ -25,6 +27,16 @@ SUM: Final = (1, 1)
 MAX: Final = (1, 1)
 MOMENTS: Final = (3, 2)
 PAIRS: Final = (5, 5)
+# A quotient takes the processor as long as five products, and the windows need dozens a row.
+_KNOWN: Final = 512
+_INVERSE: Final = np.concatenate([[0.0], 1.0 / np.arange(1, _KNOWN)])
+
+
+@piece
+def inverse(n: int) -> float:
+    """1 / n of a count of at least 1."""
+    value: float = _INVERSE[n] if n < _KNOWN else 1.0 / n
+    return value
 
 
 def floats_of(shape: Shape, n: int) -> int:
@@ -147,7 +159,7 @@ def moments_push(f: Array, k: Array, w: Place, x: float) -> None:
     p += 1
     if p < n:
         d = x - f[a] - f[a + 1]
-        step = d / p
+        step = d * inverse(p)
         f[a + 1] += step
         f[a + 2] += d * step * (p - 1)
         k[b] = p
@@ -169,7 +181,7 @@ def _moments_turn(f: Array, a: int, s: int, n: int, x: float) -> None:
         d = f[j] - x
         total += d
         before = mean
-        mean = total / c
+        mean = total * inverse(c)
         m2 += (d - before) * (d - mean)
         f[j] = mean
         f[j + 1] = m2
@@ -187,7 +199,7 @@ def moments_read(f: Array, k: Array, w: Place) -> tuple[float, float]:
     if p == 0:
         return f[j], f[j + 1]
     d = f[a + 1] - f[j]
-    share = d * p / n
+    share = d * (p * inverse(n))
     return f[j] + share, f[j + 1] + f[a + 2] + d * share * (n - p)
 
 
@@ -208,7 +220,7 @@ def pairs_push(f: Array, k: Array, w: Place, x: float, y: float) -> None:
     if p < n:
         dx = x - f[a]
         dy = y - f[a + 1]
-        scale = 1.0 / p
+        scale = inverse(p)
         f[a] += dx * scale
         f[a + 1] += dy * scale
         scale *= p - 1
@@ -231,8 +243,9 @@ def _pairs_turn(f: Array, a: int, s: int, n: int) -> None:
         dy = f[j + 1] - my
         x += f[j]
         y += f[j + 1]
-        mx = x / c
-        my = y / c
+        share = inverse(c)
+        mx = x * share
+        my = y * share
         cxx += dx * (f[j] - mx)
         cxy += dx * (f[j + 1] - my)
         cyy += dy * (f[j + 1] - my)
@@ -254,7 +267,7 @@ def pairs_read(f: Array, k: Array, w: Place) -> tuple[float, float, float]:
         return f[j + 2], f[j + 3], f[j + 4]
     dx = f[a] - f[j]
     dy = f[a + 1] - f[j + 1]
-    scale = p * (n - p) / n
+    scale = p * (n - p) * inverse(n)
     return (
         f[j + 2] + f[a + 2] + dx * dx * scale,
         f[j + 3] + f[a + 3] + dx * dy * scale,
