@@ -163,8 +163,8 @@ def plan(periods: Mapping[int, int]) -> tuple[Array, int, int]:
 def log_ratio(a: float, b: float) -> float:
     """ln(a / b) of two positive prices.
 
-    Where they are close the quotient would round: there by the series of 2 artanh((a - b) / (a + b)),
-    whose first term left out is below 2e-17 of the sum; so also independent of the machine's libm.
+    Where they are close the quotient would round: there by the series of
+    2 artanh((a - b) / (a + b)), whose first term left out is below 2e-17 of the sum.
     """
     total = a + b
     half = (a - b) / total

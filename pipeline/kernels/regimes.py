@@ -25,6 +25,7 @@ FLOATS = 3
 SCALE, LAST, CLOSES = range(3)
 LIFE, VOLS, VOL_PLACE, CLOSES_SEEN, CHANGES_SEEN = 0, 1, 2, 3, 5
 INT_STATE = 7
+COUNTED = 128  # values
 
 
 def floats_needed(trend_window: int) -> int:
@@ -36,13 +37,17 @@ def floats_needed(trend_window: int) -> int:
 def find(values: Array, n: int, x: float) -> int:
     """The first place in the ascending values[:n] that is not below x."""
     low, high = 0, n
-    while low < high:
+    while high - low > COUNTED:
         middle = (low + high) // 2
         if values[middle] < x:
             low = middle + 1
         else:
             high = middle
-    return low
+    # Which half it is nobody can foresee: four compared at a time are sooner done than jumps.
+    place = low
+    for j in range(low, high):
+        place += 1 if values[j] < x else 0
+    return place
 
 
 @piece

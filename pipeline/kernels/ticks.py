@@ -4,6 +4,7 @@ import numpy as np
 
 from pipeline.kernels import sides
 from pipeline.kernels.hot import loop, piece
+from pipeline.kernels.layout import log_ratio
 from schemas.blocks import Array
 from schemas.ticks import COUNTED, NOTES, REASONS, Note, Reason
 from schemas.times import DAY, EARLIEST
@@ -137,7 +138,7 @@ def _live(
     if k[TICKS_SEEN] > 0:
         move = np.nan
         if price > 0.0 and f[PRICE] > 0.0:
-            move = abs(np.log(price / f[PRICE]))
+            move = abs(log_ratio(price, f[PRICE]))
         if gap >= ints[SESSION_GAP]:
             k[SESSION] += 1
             counts[SESSION_BREAK] += 1
@@ -161,7 +162,7 @@ def _live(
             limit = max(floats[SPIKE] * f[MEAN_MOVE], floats[SPIKE_FLOOR])
             if k[MOVES] >= ints[WARM_UP] and move > limit:
                 known = not np.isnan(f[SUSPECT])
-                if not (known and abs(np.log(price / f[SUSPECT])) <= limit):
+                if not (known and abs(log_ratio(price, f[SUSPECT])) <= limit):
                     f[SUSPECT] = price
                     counts[QUARANTINED] += 1
                     return False

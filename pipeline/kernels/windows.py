@@ -10,7 +10,6 @@ it is turned into suffixes: nothing is ever subtracted, so rounding cannot pile 
 LeVeque 1979). A row of zeros is a row of empty windows.
 """
 
-import math
 from typing import Final
 
 import numpy as np
@@ -292,48 +291,3 @@ def lag_read(f: Array, k: Array, w: Place, h: int) -> float:
     p = k[w[2]] - 1 - h
     value: float = f[w[3] + (p if p >= 0 else p + w[0])]
     return value
-
-
-@piece
-def sorted_push(ordered: Array, ring: Array, place: Array, x: float) -> None:
-    """Push x into a window that is kept sorted, for exact quantiles.
-
-    Args:
-        ordered: float64 (n,), the values held in ascending order, from index 0.
-        ring: float64 (n,), the same values by arrival.
-        place: int64 (2,), next slot of the ring, number of values held.
-        x: a finite value.
-    """
-    n = ring.shape[0]
-    p, count = place[0], place[1]
-    if count == n:
-        old = ring[p]
-        count -= 1
-        low, high = 0, count
-        while low < high:
-            middle = (low + high) // 2
-            if ordered[middle] < old:
-                low = middle + 1
-            else:
-                high = middle
-        for j in range(low, count):
-            ordered[j] = ordered[j + 1]
-    j = count
-    while j > 0 and ordered[j - 1] > x:
-        ordered[j] = ordered[j - 1]
-        j -= 1
-    ordered[j] = x
-    ring[p] = x
-    place[0] = 0 if p + 1 == n else p + 1
-    place[1] = count + 1
-
-
-@piece
-def sorted_quantile(ordered: Array, count: int, q: float) -> float:
-    """Quantile q of ordered[:count], linear between neighbours: the bits of numpy's `linear`."""
-    at = q * (count - 1)
-    low = math.floor(at)
-    t = at - low
-    a: float = ordered[low]
-    b: float = ordered[min(low + 1, count - 1)]
-    return a + (b - a) * t if t < 0.5 else b - (b - a) * (1.0 - t)

@@ -119,15 +119,3 @@ def test_counts_and_lags() -> None:
         assert windows.full(k, w) == (i >= 4)
         for h in range(min(i + 1, 5)):
             assert windows.lag_read(f, k, w, h) == i - h
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(FINITE, min_size=1, max_size=60), st.integers(1, 12), st.floats(0, 1))
-def test_quantiles_equal_numpy_to_the_bit(values: list[float], n: int, q: float) -> None:
-    """The sorted window's linear quantile is numpy's, for every window, full or not."""
-    ordered, ring, place = np.zeros(n), np.zeros(n), np.zeros(2, np.int64)
-    for i, value in enumerate(values):
-        windows.sorted_push(ordered, ring, place, value)
-        part = values[max(0, i - n + 1) : i + 1]
-        assert list(ordered[: place[1]]) == sorted(part)
-        assert windows.sorted_quantile(ordered, place[1], q) == np.quantile(part, q)
