@@ -73,6 +73,10 @@ class StoreSettings(_Group):
     pool_max: int = Field(8, ge=1, le=100)
     acquire_timeout: float = Field(10.0, gt=0, description="seconds to wait for a connection")
     statement_timeout: float = Field(30.0, gt=0, description="seconds a statement may take")
+    pooler: bool = Field(
+        False,
+        description="a pooler by transaction (pgbouncer) stands in between: nothing is prepared",
+    )
     retention_days: int | None = Field(
         None, ge=1, description="days that rows are kept after the day of writing; none: for ever"
     )

@@ -1,13 +1,15 @@
-"""The asyncpg pool with bounded waits and one-line errors."""
+"""The asyncpg pool with bounded waits, one-line errors and counts of what was asked."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
+from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
 from pipeline.settings import StoreSettings
 from pipeline.store.session import Session, Step, open_session
@@ -28,10 +30,36 @@ RETRYABLE = (
     asyncpg.SerializationError,
 )
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+_MARGIN: Final = 5.0  # seconds that an answer may take beyond what the server was given
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFigures:
+    """Counts since the pool was opened, and how it stands now."""
+
+    acquired: int
+    """Connections lent."""
+    waited: float
+    """Seconds that borrowers waited for them, in all."""
+    longest: float
+    """Seconds of the longest of these waits."""
+    refused: int
+    """Times that no connection came free in time."""
+    failed: int
+    """Times that the server was away or went away meanwhile."""
+    statements: int
+    """Statements by `fetch`, `fetchrow`, `fetchval` and `execute`; transactions by `transact`."""
+    size: int
+    """Connections open now."""
+    idle: int
+    """Of these, the ones that nobody uses."""
 
 
 class Pool:
-    """Connections of one database; acquiring waits at most `acquire_timeout` seconds."""
+    """Connections of one database; acquiring waits at most `acquire_timeout` seconds.
+
+    A line that was cut is opened again by the next one who needs it.
+    """
 
     def __init__(
         self,
@@ -43,6 +71,22 @@ class Pool:
         self._settings = settings
         self._connect = connect
         self._sessions: list[Session] = []  # that nobody uses
+        self._acquired = self._refused = self._failed = self._statements = 0
+        self._waited = self._longest = 0.0
+
+    @property
+    def figures(self) -> PoolFigures:
+        """What was asked of it so far."""
+        return PoolFigures(
+            self._acquired,
+            self._waited,
+            self._longest,
+            self._refused,
+            self._failed,
+            self._statements,
+            self._pool.get_size(),
+            self._pool.get_idle_size(),
+        )
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
@@ -51,37 +95,65 @@ class Pool:
         Raises:
             UnavailableError: none came free in time, the server is away or went away meanwhile.
         """
-        try:
-            connection = await self._pool.acquire(timeout=self._settings.acquire_timeout)
-        except TimeoutError as error:
-            raise UnavailableError("Postgres: no connection came free in time") from error
-        except RETRYABLE as error:
-            raise _away(error) from error
+        connection = await self._borrow()
         try:
             yield connection
         except RETRYABLE as error:
+            self._failed += 1
             raise _away(error) from error
         finally:
             await self._pool.release(connection)
 
+    async def _borrow(self) -> Connection:
+        began = monotonic()
+        try:
+            connection = await self._pool.acquire(timeout=self._settings.acquire_timeout)
+        except TimeoutError as error:
+            self._refused += 1
+            raise UnavailableError("Postgres: no connection came free in time") from error
+        except RETRYABLE as error:
+            self._failed += 1
+            raise _away(error) from error
+        finally:
+            waited = monotonic() - began
+            self._waited += waited
+            self._longest = max(self._longest, waited)
+        self._acquired += 1
+        return connection
+
+    @asynccontextmanager
+    async def _one(self) -> AsyncIterator[Connection]:
+        """A connection for one statement."""
+        async with self.acquire() as connection:
+            self._statements += 1
+            if not self._settings.pooler:
+                yield connection
+                return
+            # Parsing and running are two turns of the protocol: without a transaction around them
+            # the pooler may give each to another server.
+            async with connection.transaction():
+                limit = int(self._settings.statement_timeout * 1000)
+                await connection.execute(f"SET LOCAL statement_timeout = {limit}")
+                yield connection
+
     async def fetch(self, sql: str, *args: Any) -> Sequence[asyncpg.Record]:
         """All rows of a query."""
-        async with self.acquire() as connection:
+        async with self._one() as connection:
             return await connection.fetch(sql, *args)
 
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         """The first row of a query."""
-        async with self.acquire() as connection:
+        async with self._one() as connection:
             return await connection.fetchrow(sql, *args)
 
     async def fetchval(self, sql: str, *args: Any) -> Any:
         """The first column of the first row of a query."""
-        async with self.acquire() as connection:
+        async with self._one() as connection:
             return await connection.fetchval(sql, *args)
 
     async def execute(self, sql: str, *args: Any) -> str:
-        """Run a statement; returns its status."""
-        async with self.acquire() as connection:
+        """Run a statement; returns its status. Behind a pooler it runs inside a transaction."""
+        async with self._one() as connection:
             return await connection.execute(sql, *args)
 
     async def transact(self, steps: Sequence[Step]) -> None:
@@ -91,10 +163,12 @@ class Pool:
             UnavailableError: the server is away or went away meanwhile; it may be committed.
             asyncpg.PostgresError: what is wrong with a statement or its rows.
         """
+        self._statements += 1
         try:
             session = self._idle() or await self._connect()
             await session.transact(steps, _patience(self._settings))
         except RETRYABLE as error:
+            self._failed += 1
             raise _away(error) from error
         self._sessions.append(session)
 
@@ -117,7 +191,7 @@ class Pool:
 
 def _patience(settings: StoreSettings) -> float:
     """Seconds to wait for an answer: the server gives up first."""
-    return settings.statement_timeout + 5
+    return settings.statement_timeout + min(_MARGIN, settings.statement_timeout)
 
 
 def _away(error: BaseException) -> UnavailableError:
@@ -125,19 +199,29 @@ def _away(error: BaseException) -> UnavailableError:
     return UnavailableError(f"Postgres does not answer: {reason}")
 
 
-async def open_pool(dsn: str, settings: StoreSettings) -> Pool:
-    """Connect.
+async def _left_as_it_is(_connection: Any) -> None:
+    """Behind a pooler a session is nobody's: what it would be cleared of was never set."""
+
+
+async def open_pool(
+    dsn: str, settings: StoreSettings, server_settings: dict[str, str] | None = None
+) -> Pool:
+    """Connect; `server_settings` are of each session, and left out behind a pooler.
 
     Raises:
         UnavailableError: the server does not answer or refuses us.
     """
+    common = {"application_name": "tickstream", "timezone": "UTC"}
+    own = {
+        "statement_timeout": str(int(settings.statement_timeout * 1000)),
+        **(server_settings or {}),
+    }
+    # A pooler knows neither what a session has prepared nor most parameters of its start.
+    behind: dict[str, Any] = {"statement_cache_size": 0} if settings.pooler else {}
     options: dict[str, Any] = {
         "timeout": settings.acquire_timeout,
-        "server_settings": {
-            "application_name": "tickstream",
-            "statement_timeout": str(int(settings.statement_timeout * 1000)),
-            "timezone": "UTC",
-        },
+        "server_settings": common if settings.pooler else {**common, **own},
+        **behind,
     }
     try:
         pool = await asyncpg.create_pool(
@@ -145,6 +229,7 @@ async def open_pool(dsn: str, settings: StoreSettings) -> Pool:
             min_size=settings.pool_min,
             max_size=settings.pool_max,
             command_timeout=_patience(settings),
+            reset=_left_as_it_is if settings.pooler else None,
             **options,
         )
     except (*RETRYABLE, asyncpg.PostgresError, ValueError) as error:
