@@ -1,0 +1,1 @@
+"""Fitting of models, offline, from what a replay has written."""
