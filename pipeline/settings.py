@@ -22,6 +22,7 @@ from pipeline.stages.predictions import PredictionsSettings
 from pipeline.stages.regimes import RegimesSettings
 from pipeline.stages.signals import SignalsSettings
 from pipeline.stages.ticks import GuardSettings
+from schemas.models import HmmModel, read_hmm
 
 _SHORTEST_STUCK = 5.0
 
@@ -147,6 +148,14 @@ class Settings(BaseSettings):
         paths = [named] if isinstance(named, str) else named
         return {**value, "features": [_user_file(path) for path in paths]}
 
+    @field_validator("regimes", mode="before")
+    @classmethod
+    def _with_model(cls, value: Any) -> Any:
+        """The path of an artifact as the model in it."""
+        if not isinstance(value, dict) or not isinstance(value.get("hmm"), str):
+            return value
+        return {**value, "hmm": _hmm_model(value["hmm"])}
+
     @property
     def chain(self) -> ChainSettings:
         """The part that decides the numbers."""
@@ -170,6 +179,15 @@ def _user_file(path: Any) -> Any:
         return UserFile(path=path, source=Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _hmm_model(path: str) -> HmmModel:
+    try:
+        return read_hmm(Path(path).read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _nested(assignments: Iterable[str]) -> dict[str, Any]:

@@ -49,6 +49,9 @@ _HEAD: Final = (
 SIDES: Final = ("buy", "sell")
 VOL_TAGS: Final = ("low", "mid", "high")
 TREND_TAGS: Final = ("range", "trend")
+VOL_REGIMES: Final = ("low", "normal", "high", "extreme")
+CUSUM_ALARMS: Final = ("up", "down")
+BOCPD_ALARMS: Final = ("recent", "drop", "both")
 ACTIONS: Final = ("hold", "buy", "sell")
 FLAGS: Final = ("accepted", "quarantined")
 FILL_REASONS: Final = ("signal", "loss_limit", "instrument_ended")
@@ -175,6 +178,48 @@ _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
             ("efficiency_ratio", "0..1", "|close - close 20 bars ago| / sum of absolute changes"),
             ("vol_low", "log return", "1/3 quantile of the prior 252 bar_ewma_vol"),
             ("vol_high", "log return", "2/3 quantile of the prior 252 bar_ewma_vol"),
+        ),
+        Column(
+            "vol_regime",
+            "label",
+            "-",
+            "level of bar_ewma_vol by the 25, 75, 95 % quantiles of its prior 252 values",
+            VOL_REGIMES,
+        ),
+        Column(
+            "hmm",
+            "label",
+            "-",
+            "most probable hidden state, by variance; null without regimes.hmm",
+            VOL_TAGS,
+        ),
+        *_floats(
+            ("hmm_p_low", "probability", "filtered probability of the state of least variance"),
+            ("hmm_p_high", "probability", "of the state of most variance; a third has the rest"),
+            ("hmm_entropy", "nats", "entropy of all of them"),
+            ("cusum", "sd", "larger sum beyond the slack, < 0 down; null without regimes.cusum"),
+        ),
+        Column(
+            "cusum_alarm",
+            "label",
+            "-",
+            "which sum passed its threshold; both begin anew",
+            CUSUM_ALARMS,
+        ),
+        *_floats(
+            (
+                "bocpd_p_recent",
+                "probability",
+                "P(returns changed in the last 10 bars); null without regimes.bocpd",
+            ),
+            ("bocpd_run", "bars", "most probable number of bars since the last change"),
+        ),
+        Column(
+            "bocpd_alarm",
+            "label",
+            "-",
+            "recent: bocpd_p_recent rose to .5; drop: bocpd_run fell",
+            BOCPD_ALARMS,
         ),
     ),
     "predictions": (

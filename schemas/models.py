@@ -1,10 +1,21 @@
 """Versions of models as they are published, stored and named in settings: JSON documents."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+HMM: Final = "hmm"
+ARTIFACT_VERSION: Final = 1
 ANY_SYMBOL: Final = "*"
 STATES_MOST: Final = 3  # as many as the stage of the regimes has columns for
 _SUM_ERROR: Final = 1e-9  # of a row of probabilities that was written with 9 digits or more
@@ -72,9 +83,58 @@ class HmmModel(BaseModel):
             raise ValueError(f"a model of regimes has 2 to {STATES_MOST} states")
         return value
 
-    def of(self, symbol: str) -> HmmParameters | None:
-        """The parameters for a symbol; None when there are none."""
-        return self.symbols.get(symbol, self.symbols.get(ANY_SYMBOL))
+    def name_of(self, symbol: str) -> str | None:
+        """Under which name the parameters of a symbol stand; None when there are none."""
+        return next((name for name in (symbol, ANY_SYMBOL) if name in self.symbols), None)
+
+
+def digest_of(content: Any) -> str:
+    """SHA-256 of a JSON value, whatever its spaces and the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hmm_artifact(
+    symbols: Mapping[str, HmmParameters], data: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A version of the regime model as a document that is stored and named in settings.
+
+    Its name is made of what it says and what it was fitted on; `hash` is of all the rest of it.
+    `data` tells what it was fitted on, `metrics` how well it fits.
+    """
+    told = {name: one.model_dump(mode="json") for name, one in symbols.items()}
+    document = {
+        "kind": HMM,
+        "schema_version": ARTIFACT_VERSION,
+        "version": f"{HMM}-{digest_of([told, data])[:12]}",
+        "symbols": told,
+        "data": dict(data),
+        "metrics": dict(metrics),
+    }
+    return {**document, "hash": digest_of(document)}
+
+
+def read_hmm(text: bytes) -> HmmModel:
+    """The model of an artifact.
+
+    Raises:
+        ValueError: it is none, or it is not as it was written.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"no JSON: {error}") from error
+    if not isinstance(document, dict) or document.get("kind") != HMM:
+        raise ValueError('no artifact of a hidden Markov model: it has no "kind": "hmm"')
+    if document.get("schema_version") != ARTIFACT_VERSION:
+        raise ValueError("an artifact of another version of tickstream: train it anew")
+    found = document.pop("hash", None)
+    if found != digest_of(document):
+        raise ValueError("damaged: its hash is not that of its content; train it anew")
+    try:
+        return HmmModel(version=document.get("version"), symbols=document.get("symbols"))
+    except ValidationError as error:
+        raise ValueError(f"no model: {error.errors()[0]['msg']}") from error
 
 
 def _reached(transition: Sequence[Sequence[float]], state: int) -> set[int]:

@@ -5,8 +5,8 @@ import numpy as np
 from pipeline.kernels.hot import loop
 from schemas.blocks import Array
 
-UP, DOWN = range(2)  # float outputs and float state of a symbol; also the tags
-FLOATS = 2
+UP, DOWN = range(2)  # sums of a symbol; also the tags
+SUMS = 2
 MOST = 100.0  # standard deviations: a return that is further out counts as so many
 
 
@@ -41,13 +41,13 @@ def cusum(
     lives: Array,
     sums: Array,
     tags: Array,
-    floats: Array,
+    larger: Array,
 ) -> None:
-    """Sum z (n,) up and down into `floats` (FLOATS, n or more), alarms into `tags` (n or more,).
+    """Sum z (n,) up and down; the `larger` sum, downwards negative, and the alarms as `tags` (n,).
 
     S+ = max(0, S+ + z - slack), S- = max(0, S- - z - slack); an alarm above `threshold`, after
     which both begin anew (Page 1954). State, a row per symbol: whose sums they are, and `sums`
-    (s, FLOATS). A null z leaves them alone.
+    (s, SUMS). A null z leaves them alone.
     """
     for i in range(symbol.shape[0]):
         s = symbol[i]
@@ -57,18 +57,13 @@ def cusum(
             own[UP] = 0.0
             own[DOWN] = 0.0
         tags[i] = -1
+        larger[i] = np.nan
         if np.isnan(z[i]):
-            floats[UP, i] = np.nan
-            floats[DOWN, i] = np.nan
             continue
         own[UP] = max(0.0, own[UP] + z[i] - slack)
         own[DOWN] = max(0.0, own[DOWN] - z[i] - slack)
-        floats[UP, i] = own[UP]
-        floats[DOWN, i] = own[DOWN]
-        if own[UP] > threshold:
-            tags[i] = UP
-        elif own[DOWN] > threshold:
-            tags[i] = DOWN
-        if tags[i] >= 0:
+        larger[i] = own[UP] if own[UP] >= own[DOWN] else -own[DOWN]
+        if abs(larger[i]) > threshold:
+            tags[i] = UP if own[UP] >= own[DOWN] else DOWN
             own[UP] = 0.0
             own[DOWN] = 0.0

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.kernels.hot import loop, piece
 from schemas.blocks import Array
+from schemas.models import HmmParameters
 
 LIFE, HELD = range(2)  # int state of a symbol: its instrument; states of its filter, 0 at a start
 INT_STATE = 2
-P_LOW, P_MID, P_HIGH, ENTROPY = range(4)  # float outputs
-FLOATS = 4
+P_LOW, P_HIGH, ENTROPY = range(3)  # float outputs
+FLOATS = 3
 
 
 def stationary(transition: Array | Sequence[Sequence[float]]) -> Array:
@@ -118,6 +120,42 @@ def run_smoother(
             smoothed[t, i] = total
 
 
+class Tables(NamedTuple):
+    """Parameters of several models as `hmm` takes them: a row each, room for `k` states."""
+
+    states: Array  # int64 (models,): how many of them
+    location: Array  # (models,), also the scale
+    scale: Array
+    start: Array  # (models, k), also the last three
+    transition: Array  # (models, k, k)
+    mean: Array
+    sd: Array
+    log_norm: Array
+
+
+def tables(models: Sequence[HmmParameters], k: int) -> Tables:
+    """The tables of models of at most k states; a filter begins at the stationary distribution."""
+    n = len(models)
+    found = Tables(
+        np.array([one.states for one in models], np.int64),
+        np.array([one.location for one in models]),
+        np.array([one.scale for one in models]),
+        np.zeros((n, k)),
+        np.zeros((n, k, k)),
+        np.zeros((n, k)),
+        np.ones((n, k)),
+        np.zeros((n, k)),
+    )
+    for row, one in enumerate(models):
+        own = slice(one.states)
+        found.start[row, own] = stationary(one.transition)
+        found.transition[row, own, own] = one.transition
+        found.mean[row, own] = one.mean
+        found.sd[row, own] = np.sqrt(one.variance)
+        found.log_norm[row, own] = log_norms(found.sd[row, own])
+    return found
+
+
 @loop
 def hmm(
     model: Array,
@@ -140,9 +178,10 @@ def hmm(
 ) -> None:
     """Filter the log returns `ret` (n,) of bars into `tags` (n or more,) and `floats` (FLOATS, ..).
 
-    `model` (symbols,) says which row of the parameters (models, ...) is a symbol's, -1 none. The
-    state, a row per symbol, is the filtered `probabilities` (s, k). A tag is the most probable
-    state: 0 the one of least variance, 2 the one of most, 1 between them. Entropy is in nats.
+    `model` (symbols,) says which row of the `Tables` is a symbol's, -1 none. The state, a row per
+    symbol, is the filtered `probabilities` (s, k); `predicted` (k,) is scratch. A tag is the most
+    probable state: 0 the one of least variance, 2 the one of most, 1 between them. Entropy is in
+    nats.
     A bar without a return, or without a model, has neither; the former leaves the state alone.
     """
     for i in range(symbol.shape[0]):
@@ -179,7 +218,5 @@ def hmm(
                 entropy -= p[j] * math.log(p[j])
         tags[i] = best if best < k - 1 else 2
         floats[P_LOW, i] = p[0]
-        if k > 2:
-            floats[P_MID, i] = p[1]
         floats[P_HIGH, i] = p[k - 1]
         floats[ENTROPY, i] = max(entropy, 0.0)

@@ -16,15 +16,17 @@ from pipeline.kernels.windows import (
 )
 from schemas.blocks import Array
 
-VOL, TREND = 0, 1  # label outputs
-LABELS = 2
+VOL, TREND, VOL_REGIME = range(3)  # label outputs
+LABELS = 3
 EFFICIENCY, LOW, HIGH = range(3)  # float outputs
 FLOATS = 3
 
 # State of a symbol: the closes and the sums of their changes follow the last close.
 SCALE, LAST, CLOSES = range(3)
 LIFE, VOLS, VOL_PLACE, CLOSES_SEEN, CHANGES_SEEN = 0, 1, 2, 3, 5
-INT_STATE = 7
+# What was told last, one more than the tag: it is left only when a bound is passed by enough.
+TOLD = 7
+INT_STATE = TOLD + LABELS
 COUNTED = 128  # values
 
 
@@ -86,10 +88,21 @@ def quantile(values: Array, n: int, q: float) -> float:
     return float(values[i] + d * t if t < 0.5 else values[i + 1] - d * (1.0 - t))
 
 
+@piece
+def beyond(x: float, bound: float, place: int, told: int, hysteresis: float) -> int:
+    """1 when x is above bound number `place`, else 0; by a margin if that is another tag."""
+    if told == 0:
+        return 1 if x > bound else 0
+    margin = hysteresis if told - 1 <= place else -hysteresis
+    return 1 if x > bound * (1.0 + margin) else 0
+
+
 @loop
 def regimes(
     trend_window: int,
     trend_above: float,
+    hysteresis: float,
+    quantiles: tuple[float, float, float],
     symbol: Array,
     life: Array,
     scale: Array,
@@ -108,7 +121,9 @@ def regimes(
 
     vol: `ewma_vol` against the 1/3 and 2/3 linear quantiles of the prior values in the window
     (s, w), not including its own. trend: |c_t - c_t-v| / sum |dc| over v = `trend_window` changes,
-    above `trend_above`; 0 where nothing moved. -1 until a window is full (QUANT.md 2.2).
+    above `trend_above`; 0 where nothing moved. -1 until a window is full (QUANT.md 2.2). vol_regime
+    is like vol, by three `quantiles`. A tag is left only when its bound is passed by the part
+    `hysteresis` of it.
     """
     window = vol_ring.shape[1]
     closes = (trend_window + 1, CLOSES, CLOSES_SEEN, CLOSES)
@@ -130,6 +145,7 @@ def regimes(
         f[SCALE] = scale[i]
         labels[VOL, i] = -1
         labels[TREND, i] = -1
+        labels[VOL_REGIME, i] = -1
         n = k[VOLS]
         x = ewma_vol[i]
         if n >= window:
@@ -138,7 +154,17 @@ def regimes(
             floats[LOW, i] = low
             floats[HIGH, i] = high
             if not np.isnan(x):
-                labels[VOL, i] = 0 if x <= low else (1 if x <= high else 2)
+                told = k[TOLD + VOL]
+                tag = beyond(x, low, 0, told, hysteresis) + beyond(x, high, 1, told, hysteresis)
+                labels[VOL, i] = tag
+                k[TOLD + VOL] = tag + 1
+                told = k[TOLD + VOL_REGIME]
+                tag = 0
+                for j in range(3):
+                    bound = quantile(vol_sorted[s], window, quantiles[j])
+                    tag += beyond(x, bound, j, told, hysteresis)
+                labels[VOL_REGIME, i] = tag
+                k[TOLD + VOL_REGIME] = tag + 1
         if not np.isnan(x):
             place = k[VOL_PLACE]
             if n >= window:
@@ -158,4 +184,6 @@ def regimes(
             # Never above 1 by rounding.
             ratio = min(net / path, 1.0) if path > 0.0 else 0.0
             floats[EFFICIENCY, i] = ratio
-            labels[TREND, i] = 1 if ratio > trend_above else 0
+            tag = beyond(ratio, trend_above, 0, k[TOLD + TREND], hysteresis)
+            labels[TREND, i] = tag
+            k[TOLD + TREND] = tag + 1

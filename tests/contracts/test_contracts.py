@@ -1,6 +1,7 @@
 """Every rule over every stage, and every rule against a stage that breaks just it."""
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from pipeline.stages.chain import Chain
 from schemas.blocks import Rows
 from tests.contracts.inputs import tick_runs
 from tests.contracts.rules import RULES, Make
+from tests.fixtures.regimes import FOLLOWED
 
 Rule = Callable[[Make, dict[str, Any], np.random.Generator], None]
 CLOCKS = ("time:10s", "ticks:7", "ticks:1", "row")
@@ -28,7 +30,8 @@ def chain_of(clock: str, mode: str) -> Make:
     own = () if load_settings().user.features else (f'user.features=["{mine}"]',)
     guard = (f"guard.mode={mode}", "guard.consecutive_ids=true", "guard.warm_up=5")
     sets = (f"bars.clock={clock}", "features.reference_symbol=REF", *guard)
-    chosen = load_settings((*sets, *own, "predictions.horizon=3")).chain
+    followed = f"regimes={json.dumps({**FOLLOWED, 'vol_window': 20, 'hysteresis': 0.05})}"
+    chosen = load_settings((*sets, *own, followed, "predictions.horizon=3")).chain
     return lambda: Chain(chosen)
 
 

@@ -1,10 +1,15 @@
 """Settings from `--set` and the environment; every mistake is one line."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from pipeline.errors import MisuseError
 from pipeline.settings import Settings, load_settings, samples_directory
 from pipeline.stages.chain import ChainSettings
+from schemas.models import HmmParameters, hmm_artifact
+from tests.fixtures.regimes import SPX
 
 
 def test_the_defaults_are_those_of_the_chain() -> None:
@@ -70,6 +75,11 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         (".mode=1", "KEY=VALUE"),
         ("guard=plain", "guard"),
         ("features.zone=Mars/Olympus", "features.zone"),
+        ("regimes.hmm=nowhere.json", "nowhere.json cannot be read: No such file"),
+        ("regimes.hmm=.", "cannot be read: Is a directory"),
+        (f"regimes.hmm={__file__}", "test_settings.py: no JSON"),
+        ('regimes.hmm={"transition": [[1]], "mean": [0], "variance": [1]}', "regimes.hmm"),
+        ("regimes.cusum.threshold=0", "regimes.cusum.threshold"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(assignment: str, words: str) -> None:
@@ -105,6 +115,25 @@ def test_a_mistake_in_the_environment_is_one_line(
         load_settings()
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_is_named_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From `--set` and from the environment, where parameters may stand themselves as well."""
+    path = tmp_path / "model.json"
+    parameters = {"*": HmmParameters.model_validate(SPX)}
+    path.write_text(json.dumps(hmm_artifact(parameters, {"input": "spx"}, {}), indent=1))
+    named = load_settings([f"regimes.hmm={path}"]).regimes.hmm
+    assert named is not None
+    assert named.symbols == parameters
+    monkeypatch.setenv("TICKSTREAM_REGIMES__HMM", str(path))
+    assert load_settings().regimes.hmm == named
+    monkeypatch.setenv("TICKSTREAM_REGIMES__HMM", json.dumps(SPX))
+    inline = load_settings().regimes.hmm
+    assert inline is not None
+    assert (inline.version, inline.symbols) == ("inline", parameters)
+    path.write_text(path.read_text().replace("0.468043", "0.468044"))
+    with pytest.raises(MisuseError, match=r"model\.json: damaged"):
+        load_settings([f"regimes.hmm={path}"])
 
 
 def test_only_what_decides_numbers_is_in_the_fingerprint() -> None:

@@ -17,10 +17,10 @@ MONTGOMERY = {0.0: "465", 0.5: "38", 1.0: "10.4", 2.0: "4.01"}
 def alarms(z: Array, threshold: float = 5.0) -> tuple[Array, Array]:
     """Tags and sums of one series."""
     n = len(z)
-    tags, floats, zeros = np.empty(n, np.int32), np.empty((2, n)), np.zeros(n, np.int32)
+    tags, sums, zeros = np.empty(n, np.int32), np.empty(n), np.zeros(n, np.int32)
     state = np.zeros(1, np.int64), np.zeros((1, 2))
-    kernels.cusum(SLACK, threshold, zeros, zeros, z, *state, tags, floats)
-    return tags, floats
+    kernels.cusum(SLACK, threshold, zeros, zeros, z, *state, tags, sums)
+    return tags, sums
 
 
 def one_sided(threshold: float, shift: float, states: int = 400) -> float:
@@ -62,12 +62,12 @@ def test_the_chain_of_the_run_lengths() -> None:
 
 
 def test_sums_by_hand() -> None:
-    """Up, down, begun anew after an alarm, waiting at a null."""
-    z = np.array([1.0, 3.0, np.nan, 2.5, 1.0, -4.0, -2.5, 0.0])
-    tags, floats = alarms(z)
-    nan = math.nan
-    np.testing.assert_array_equal(floats[0], [0.5, 3.0, nan, 5.0, 5.5, 0.0, 0.0, 0.0])
-    np.testing.assert_array_equal(floats[1], [0.0, 0.0, nan, 0.0, 0.0, 3.5, 5.5, 0.0])
+    """Up, down, begun anew after an alarm, waiting at a null; the larger one shows."""
+    z = np.array([1.0, 3.0, np.nan, 2.5, 1.0, -4.0, 3.0, -3.0, 0.0])
+    tags, sums = alarms(z)
+    np.testing.assert_array_equal(sums, [0.5, 3.0, np.nan, 5.0, 5.5, -3.5, 2.5, -2.5, -2.0])
+    tags, sums = alarms(np.array([1.0, 3.0, np.nan, 2.5, 1.0, -4.0, -2.5, 0.0]))
+    np.testing.assert_array_equal(sums, [0.5, 3.0, np.nan, 5.0, 5.5, -3.5, -5.5, 0.0])
     assert tags.tolist() == [-1, -1, -1, -1, kernels.UP, -1, kernels.DOWN, -1]
 
 
@@ -89,7 +89,7 @@ def test_another_instrument_begins_anew() -> None:
     ret, vol, z = np.full(4, 2.0), np.ones(4), np.empty(4)
     kernels.standardised(symbol, life, ret, vol, np.zeros(1, np.int64), np.zeros(1), z)
     np.testing.assert_array_equal(z, [np.nan, 2.0, np.nan, 2.0])
-    tags, floats = np.empty(4, np.int32), np.empty((2, 4))
+    tags, sums = np.empty(4, np.int32), np.empty(4)
     state = np.zeros(1, np.int64), np.zeros((1, 2))
-    kernels.cusum(SLACK, 5.0, symbol, life, np.full(4, 2.0), *state, tags, floats)
-    assert floats[0].tolist() == [1.5, 3.0, 1.5, 3.0]
+    kernels.cusum(SLACK, 5.0, symbol, life, np.full(4, 2.0), *state, tags, sums)
+    assert sums.tolist() == [1.5, 3.0, 1.5, 3.0]

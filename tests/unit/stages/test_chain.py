@@ -13,10 +13,12 @@ from pipeline.stages.chain import STATE_VERSION, Chain, ChainSettings
 from schemas.arrivals import FLOATS, Arrivals, Message
 from schemas.blocks import COLUMNS, STAGES
 from schemas.codec import Decoder, tick_bytes
+from tests.fixtures.regimes import FOLLOWED, SPX
 from tests.fixtures.ticks import START, Bits, arrivals_of, bits, frame, run, settings_of, walk
 
 N = 3000
-SHORT = {"regimes": {"vol_window": 20}}  # so that every column speaks within 3,000 ticks
+# So that every column speaks within 3,000 ticks.
+SHORT: dict[str, Any] = {"regimes": {"vol_window": 20, **FOLLOWED}}
 CLOCKS: dict[str, ChainSettings] = {
     "time": settings_of(
         bars={"clock": "time:5s"},
@@ -259,6 +261,8 @@ OTHERS: list[dict[str, Any]] = [
     {"guard": {"max_symbols": 5}},
     {"features": {"rsi_bars": 15}},
     {"regimes": {"trend_above": 0.31}},
+    {"regimes": {"hmm": SPX}},
+    {"regimes": {"cusum": {}}},
     {"predictions": {"horizon": 6}},
     {"signals": {"cost_bp": 0.26}},
 ]
