@@ -14,6 +14,7 @@ from pipeline.cli.process import api, worker
 from pipeline.cli.publish import publish
 from pipeline.cli.replay import replay
 from pipeline.cli.sweep import sweep, walkforward
+from pipeline.cli.train import train
 from pipeline.cli.up import up
 from pipeline.errors import TickstreamError
 from pipeline.telemetry.logs import silence_drivers
@@ -56,8 +57,8 @@ def cli() -> None:
 
 
 for command in (
-    demo, up, publish, worker, api, replay, backtest, parity, leakcheck, sweep, walkforward, topics,
-    migrate, doctor, schema,
+    demo, up, publish, worker, api, replay, backtest, parity, leakcheck, sweep, walkforward, train,
+    topics, migrate, doctor, schema,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -14,7 +14,7 @@ from schemas.models import HmmParameters
 
 _STAY: Final = 0.98  # first guess of the probability to stay in a state
 _SPREAD: Final = 8.0  # of the first guesses of the variances, the largest to the smallest
-_SHARPEST: Final = 1e-8  # a state's variance is at least this part of that of all observations
+SHARPEST: Final = 1e-8  # a state's variance is at least this part of that of all observations
 _EACH: Final = 20  # observations for each state
 
 
@@ -82,12 +82,14 @@ def fit(
     *,
     tolerance: float = 1e-8,
     most: int = 500,
+    narrowest: float = 0.0,
 ) -> HmmFit:
     """Fit by EM (Baum-Welch) from a fixed start: the same series gives the same parameters.
 
     Means and variances of all states, all transitions and the first state are free, without
     priors. It ends when an iteration gains less than `tolerance` or after `most` of them. The log
-    likelihood never falls. What it finds is a local optimum, the one that `first` leads to.
+    likelihood never falls. What it finds is a local optimum, the one that `first` leads to; no
+    variance is below `narrowest`, or `SHARPEST` of that of all y, where it has no optimum at all.
 
     Raises:
         MisuseError: y is too short, constant, or not finite.
@@ -103,7 +105,7 @@ def fit(
     transition, mean = np.array(guess.transition), np.array(guess.mean)
     variance = np.array(guess.variance)
     start = np.full(states, 1.0 / states)
-    floor = max(_SHARPEST * y.var(), 1e-12)
+    floor = max(SHARPEST * y.var(), narrowest, 1e-12)
     history: list[float] = []
     smoothed, pairs = np.empty((len(y), states)), np.empty((states, states))
     while True:

@@ -16,6 +16,7 @@ from pipeline.sources.files import AS_IT_IS, Reading, read_arrivals
 from pipeline.stages.chain import Chain
 from pipeline.store.pool import Pool
 from pipeline.store.stored import stored_ticks
+from schemas.models import HMM
 from schemas.topics import PRICES
 
 TOPIC: Final = f"kafka:{PRICES}"
@@ -36,10 +37,11 @@ def quiet(count: int, share: float | None = None) -> None:
 
 def _settings_facts(settings: Settings) -> dict[str, Any]:
     chain = settings.chain
+    hmm = chain.regimes.hmm
     return {
         "settings": chain.model_dump(mode="json"),
         "settings_hash": chain.fingerprint(),
-        "models": {},
+        "models": {HMM: hmm.version} if hmm is not None else {},
     }
 
 

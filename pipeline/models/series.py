@@ -1,0 +1,100 @@
+"""What a replay has written, as series that models are fitted on."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from pipeline.errors import MisuseError
+from schemas.blocks import IDENTITY, Array
+
+_MANIFEST: Final = "manifest.json"
+_PLACE: Final = (*(column.name for column in IDENTITY), "ts")
+
+
+@dataclass(frozen=True)
+class Series:
+    """The log returns of one instrument in the order of its bars; bars without one are left out.
+
+    `first` and `last` say where in `prices` the ends of it come from, and when (ns).
+    """
+
+    symbol: str
+    returns: Array
+    first: Mapping[str, int]
+    last: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A replay's series, and what they come from: inputs with offsets, settings, hashes."""
+
+    series: Sequence[Series]
+    facts: Mapping[str, Any]
+
+
+def read_series(directory: Path, symbols: Sequence[str] = ()) -> Replayed:
+    """The column `bar_ret_1` of what `replay` wrote, of all symbols or of those named.
+
+    Where several instruments bore a symbol one after another, that of the last.
+
+    Raises:
+        MisuseError: it is no output of a replay, it was changed since, or it lacks a symbol.
+    """
+    manifest = _manifest(directory)
+    bars = _columns(directory, "bars", ("symbol", "life"), manifest)
+    features = _columns(directory, "features", (*_PLACE, "bar_ret_1"), manifest)
+    codes = bars["symbol"].combine_chunks().dictionary_encode()
+    known = codes.dictionary.to_pylist()
+    for symbol in symbols:
+        if symbol not in known:
+            raise MisuseError(f"{directory}: has no bars of {symbol}")
+    which = codes.indices.to_numpy(zero_copy_only=False)
+    life = bars["life"].to_numpy()
+    ret = features["bar_ret_1"].to_numpy()
+    places = {name: features[name].to_numpy() for name in _PLACE}
+    series = []
+    for symbol in symbols or sorted(known):
+        rows = np.flatnonzero(which == known.index(symbol))
+        rows = rows[(life[rows] == life[rows[-1]]) & ~np.isnan(ret[rows])]
+        ends = [{n: int(v[at]) for n, v in places.items()} for at in (*rows[:1], *rows[-1:])]
+        series.append(Series(symbol, ret[rows], *(ends or ({}, {}))))
+    facts = {name: manifest[name] for name in ("tickstream", "inputs", "settings_hash")}
+    hashes = {stage: manifest["sha256"][stage] for stage in ("bars", "features")}
+    return Replayed(series, {**facts, "bars": manifest["settings"]["bars"], "sha256": hashes})
+
+
+def _manifest(directory: Path) -> Mapping[str, Any]:
+    path = directory / _MANIFEST
+    try:
+        found = json.loads(path.read_bytes())
+        for name in ("tickstream", "inputs", "settings_hash"):
+            found[name]
+        found["settings"]["bars"]
+        found["sha256"]["bars"], found["sha256"]["features"]
+    except OSError as error:
+        raise MisuseError(
+            f"{directory}: is not the output of a replay: {_MANIFEST}: {error.strerror}"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise MisuseError(f"{path}: is not the manifest of a replay") from error
+    return dict(found)
+
+
+def _columns(directory: Path, stage: str, names: Sequence[str], manifest: Mapping[str, Any]) -> Any:
+    """Columns of a stage as an Arrow table, after a look at the hash of its file."""
+    path = directory / f"{stage}.parquet"
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != manifest["sha256"][stage]:
+            raise MisuseError(f"{path}: was changed since the replay wrote it: replay again")
+        return pa.parquet.read_table(path, columns=list(names))
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise MisuseError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
