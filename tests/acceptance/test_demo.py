@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 
 from pipeline.bus.blocks import count_rows
 from pipeline.servers import Addresses
-from schemas.blocks import STAGES
+from schemas.blocks import COLUMNS, STAGES
 from schemas.times import format_rfc3339
 from tests.acceptance import evidence
 from tests.acceptance.commands import Up, only_line, tickstream, up
@@ -49,6 +49,7 @@ FIELDS = {
     "fills": "fill",
     "equity": "equity",
 }
+_LABELS = {c.name for columns in COLUMNS.values() for c in columns if c.kind == "label"}
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -197,7 +198,7 @@ def _expected(row: evidence.Row) -> evidence.Row:
             shown[_camel(name)] = None if value < 0 else format_rfc3339(value)
         elif name in {"offset", "id"}:
             shown[_camel(name)] = None if value < 0 else str(value)
-        elif name in {"side", "flag", "vol", "trend", "action", "reason"}:
+        elif name in _LABELS:
             shown[_camel(name)] = None if value is None else value.upper()
         else:
             shown[_camel(name)] = value
