@@ -11,6 +11,7 @@ from pipeline.cli.progress import Progress, display
 from pipeline.errors import MisuseError, TickstreamError
 from pipeline.replay.engine import parse_input
 from pipeline.replay.leakcheck import STANDARD, LeakReport, check_file
+from pipeline.replay.output import unwritable
 from pipeline.replay.warm import warm
 from pipeline.sources.localtime import Fold
 
@@ -89,4 +90,4 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text + "\n")
     except OSError as error:
-        raise MisuseError(f"{path}: cannot be written: {error.strerror}") from error
+        raise unwritable(path, error, MisuseError) from error

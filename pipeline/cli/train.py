@@ -10,6 +10,7 @@ from pipeline.cli.options import JSON
 from pipeline.cli.progress import Progress, display
 from pipeline.errors import MisuseError
 from pipeline.models.training import train_hmm
+from pipeline.replay.output import unwritable
 from schemas.models import STATES_MOST
 
 _NAMED = 6  # symbols
@@ -75,4 +76,4 @@ def _put(path: Path, text: str) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise MisuseError(f"{path}: cannot be written: {error.strerror}") from error
+        raise unwritable(path, error, MisuseError) from error

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 
 from pipeline.kernels.hot import piece
+from schemas.times import DAY
 
-DAY: Final = 86_400_000_000_000  # ns
 _MINUTE: Final = 60_000_000_000  # ns
 _TURN: Final = 2.0 * math.pi / DAY
 

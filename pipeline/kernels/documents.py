@@ -10,12 +10,12 @@ import numpy as np
 from pipeline.kernels.columns import FLOAT8, INT8, TEXT
 from pipeline.kernels.hot import loop, piece, rare
 from schemas.blocks import Array
+from schemas.times import DAY
 
 LONGEST_INTEGER: Final = 20
 TIME: Final = b'"0000-00-00T00:00:00.000000000Z"}'  # the last member's value and the end
 _LENGTH: Final = len(TIME)
 _NULL: Final = 0x6C6C756E  # "null", the first letter lowest
-_DAY: Final = 86_400_000_000_000
 _ZERO, _DASH, _DOT, _COMMA, _BRACKET = 48, 45, 46, 44, 93
 
 
@@ -50,8 +50,8 @@ def _integer(out: Array, at: int, value: int) -> int:
 @piece
 def _seconds(nanos: int) -> int:
     """A time as a number of 14 digits: year, month, day, hours, minutes, seconds in UTC."""
-    days = nanos // _DAY
-    rest = (nanos - days * _DAY) // 1_000_000_000
+    days = nanos // DAY
+    rest = (nanos - days * DAY) // 1_000_000_000
     # Howard Hinnant's civil_from_days: years begin in March, so that the odd day is the last.
     shifted = days + 719_468
     era = shifted // 146_097

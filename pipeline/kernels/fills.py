@@ -5,6 +5,7 @@ import numpy as np
 from pipeline.kernels.hot import loop, piece
 from pipeline.kernels.signals import BUY, SELL
 from schemas.blocks import Array
+from schemas.times import DAY as DAY_NS
 
 NEXT_QUOTE, NEXT_TRADE, NEXT_OPEN, CLOSE = range(4)
 FRACTION, VOLATILITY, FIXED = range(3)
@@ -34,7 +35,6 @@ FLOAT_OUT = 8
 OUT_AT, OUT_SIDE, OUT_REASON, OUT_TS, OUT_DECIDED_TS = range(5)
 INT_OUT = 5
 
-_DAY_NS = 86_400_000_000_000
 _DECAY = 0.94  # of the mean volume of a bar, as of the variance of its return
 
 
@@ -207,7 +207,7 @@ def _end(f: Array, k: Array, at: int, ts: int, ints: Array, floats: Array) -> in
 @piece
 def _limit(x: Array, f: Array, k: Array, equity: float, ts: int, decided: int) -> None:
     """Stop a book that lost too much: all of it is sold, signals are not heard."""
-    day = (ts - 1) // _DAY_NS  # a bar stamped with midnight ends the day before
+    day = (ts - 1) // DAY_NS  # a bar stamped with midnight ends the day before
     if day != k[DAY]:
         k[DAY] = day
         f[DAY_EQUITY] = f[EQUITY]

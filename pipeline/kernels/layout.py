@@ -159,6 +159,9 @@ def plan(periods: Mapping[int, int]) -> tuple[Array, int, int]:
     return table, -(-slots // 8) * 8, -(-counter // 8) * 8
 
 
+LN2: Final = math.log(2.0)
+
+
 @piece
 def log_ratio(a: float, b: float) -> float:
     """ln(a / b) of two positive prices.

@@ -6,6 +6,7 @@ from pipeline.kernels.hot import piece
 from pipeline.kernels.layout import (
     BARS,
     CLOSE,
+    LN2,
     W_GARMAN_KLASS,
     W_OPEN_CLOSE,
     W_OPEN_GAP,
@@ -24,7 +25,6 @@ from pipeline.kernels.windows import (
 )
 from schemas.blocks import Array
 
-LN2 = math.log(2.0)
 PARKINSON = 1.0 / (4.0 * LN2)
 
 

@@ -15,6 +15,7 @@ from pipeline.kernels.layout import (
     HAS_SIZE_Z,
     HAS_SIZES,
     HELD,
+    LN2,
     OFI_ASK,
     OFI_ASK_SIZE,
     OFI_BID,
@@ -57,7 +58,6 @@ from pipeline.kernels.windows import (
 from schemas.blocks import Array
 
 NAN = math.nan
-LN2 = math.log(2.0)
 PER_LN2 = 1.0 / LN2
 BUY, SELL = 0, 1  # codes of the label `side`
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from pipeline.errors import MisuseError
+from pipeline.kernels.hmm import log_norms
 from pipeline.models.hmm import SHARPEST, HmmFit, durations, fit, run_filter
 from pipeline.models.series import Series, read_series
 from schemas.blocks import Array
@@ -74,7 +75,7 @@ def _trained(returns: Array, states: int) -> tuple[HmmParameters, Mapping[str, A
         "returns": n,
         "iterations": len(found.history),
         "hmm": filtered.llf / n,
-        "normal": float(_log_normal(y, 0.0, 1.0).mean()),
+        "normal": float(_log_normal(y).mean()),
         "bic": free * math.log(n) - 2.0 * filtered.llf,
         "durations": durations(parameters).tolist(),
         "shares": [float((tags == state).mean()) for state in range(states)],
@@ -112,13 +113,13 @@ def _held_out(returns: Array, states: int) -> Mapping[str, Any]:
     y = (returns - location) / scale
     parameters = _fitted(y[:n], location / scale, states).parameters
     gain = run_filter(parameters, y).llf - run_filter(parameters, y[:n]).llf
-    normal = _log_normal(y[n:], 0.0, 1.0)
+    normal = _log_normal(y[n:])
     return {"returns": len(normal), "hmm": gain / len(normal), "normal": float(normal.mean())}
 
 
-def _log_normal(y: Array, mean: float, sd: float) -> Array:
-    z = (y - mean) / sd
-    return np.asarray(-0.5 * z * z - math.log(sd) - 0.5 * math.log(2.0 * math.pi))
+def _log_normal(y: Array) -> Array:
+    """The log density of each under the standard normal distribution."""
+    return np.asarray(log_norms(np.ones(1)) - 0.5 * y * y)
 
 
 def _range(series: Series) -> Mapping[str, Any]:

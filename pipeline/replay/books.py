@@ -11,8 +11,8 @@ import pyarrow.parquet
 from pipeline.replay import metrics
 from pipeline.replay.trades import BOOK
 from schemas.blocks import Array
+from schemas.times import DAY
 
-DAY: Final = 86_400_000_000_000
 SESSIONS, DAYS = 252, 365
 _WARMING: Final = "warming up"
 _WEEK: Final = 7

@@ -96,7 +96,7 @@ def unfinished(out: Path) -> Iterator[Path]:
         (folder / KEPT).mkdir(parents=True, exist_ok=True)
         lock = (folder / _LOCK).open("w")
     except OSError as error:
-        raise MisuseError(f"{out}: cannot be written: {error.strerror}") from error
+        raise unwritable(out, error, MisuseError) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

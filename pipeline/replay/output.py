@@ -36,9 +36,11 @@ _REJECTED: Final = pa.schema(
 )
 
 
-def unwritable(path: Path, error: OSError) -> TickstreamError:
-    """What to tell when the disk does not take a file."""
-    return TickstreamError(f"{path}: cannot be written: {error.strerror or error}")
+def unwritable(
+    path: Path, error: OSError, kind: type[TickstreamError] = TickstreamError
+) -> TickstreamError:
+    """What to tell when the disk does not take a file; `kind` says whose fault it is."""
+    return kind(f"{path}: cannot be written: {error.strerror or error}")
 
 
 class _Writer:
@@ -164,7 +166,7 @@ class ReplayOutput:
         try:
             self._partial.mkdir(parents=True)
         except OSError as error:
-            raise MisuseError(f"{self._directory}: cannot be written: {error.strerror}") from error
+            raise unwritable(self._directory, error, MisuseError) from error
 
     @property
     def counts(self) -> Mapping[str, int]:

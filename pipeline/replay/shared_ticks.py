@@ -11,10 +11,11 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.errors import TickstreamError
-from pipeline.replay.books import DAY, year_of
+from pipeline.replay.books import year_of
 from pipeline.replay.output import digest, unwritable
 from schemas.arrivals import Arrivals
 from schemas.blocks import Array
+from schemas.times import DAY
 
 BLOCK: Final = 65_536  # ticks of a batch
 _YEAR_DAYS: Final = 365.25

@@ -95,7 +95,9 @@ class Regimes(PerSymbol):
         if settings.cusum is not None:
             self._add(cusum_lives=((), np.int64), cusum_sums=((cusum.SUMS,), np.float64))
         if settings.bocpd is not None:
-            place = settings.bocpd.room
+            known = settings.bocpd
+            self._prior = np.array([known.mu, known.kappa, known.alpha, known.beta])
+            place = known.room
             self._add(
                 bocpd_ints=((bocpd.INT_STATE,), np.int64),
                 bocpd_runs=((place,), np.int64),
@@ -202,9 +204,8 @@ class Regimes(PerSymbol):
             )  # fmt: skip
         if runs is not None:
             tags, floats = np.empty(n, np.int32), room(bocpd.FLOATS, n)
-            prior = np.array([runs.mu, runs.kappa, runs.alpha, runs.beta])
             bocpd.bocpd(
-                1.0 / runs.every, prior, runs.prune, runs.recent, runs.level, symbol, life, z,
+                1.0 / runs.every, self._prior, runs.prune, runs.recent, runs.level, symbol, life, z,
                 arrays["bocpd_ints"], arrays["bocpd_runs"], arrays["bocpd_floats"], tags, floats,
             )  # fmt: skip
             rows["bocpd_alarm"] = tags

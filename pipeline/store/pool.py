@@ -203,19 +203,14 @@ async def _left_as_it_is(_connection: Any) -> None:
     """Behind a pooler a session is nobody's: what it would be cleared of was never set."""
 
 
-async def open_pool(
-    dsn: str, settings: StoreSettings, server_settings: dict[str, str] | None = None
-) -> Pool:
-    """Connect; `server_settings` are of each session, and left out behind a pooler.
+async def open_pool(dsn: str, settings: StoreSettings) -> Pool:
+    """Connect.
 
     Raises:
         UnavailableError: the server does not answer or refuses us.
     """
     common = {"application_name": "tickstream", "timezone": "UTC"}
-    own = {
-        "statement_timeout": str(int(settings.statement_timeout * 1000)),
-        **(server_settings or {}),
-    }
+    own = {"statement_timeout": str(int(settings.statement_timeout * 1000))}
     # A pooler knows neither what a session has prepared nor most parameters of its start.
     behind: dict[str, Any] = {"statement_cache_size": 0} if settings.pooler else {}
     options: dict[str, Any] = {

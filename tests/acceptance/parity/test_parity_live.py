@@ -13,7 +13,6 @@ from pipeline.replay.engine import replay_topic
 from pipeline.replay.parity import compare
 from pipeline.servers import Addresses, start_servers
 from pipeline.settings import load_settings
-from schemas import blocks
 from schemas.blocks import STAGES
 from tests.acceptance import evidence
 from tests.acceptance.parity.recording import LARGEST, Recording, Script, record
@@ -61,14 +60,6 @@ def ground(
         pytest.skip(f"NO SERVERS: {error}")
     with fleet:
         yield fleet.addresses
-
-
-@pytest.fixture(autouse=True)
-def _columns_as_before() -> Iterator[None]:
-    """A user's columns live as long as the process; other tests know none of them."""
-    before = blocks._COLUMNS["features"]
-    yield
-    blocks._COLUMNS["features"] = before
 
 
 def _script(partitions: int, ticks: int, kills: int, restarts: int, rate: float) -> Script:

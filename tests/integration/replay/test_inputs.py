@@ -17,7 +17,6 @@ from pipeline.bus.publisher import Outgoing, Publisher
 from pipeline.bus.ranges import Limits, Request, read_ranges
 from pipeline.errors import MisuseError, TickstreamError, UnavailableError
 from pipeline.replay.backtest import analyse
-from pipeline.replay.books import DAY
 from pipeline.replay.engine import replay_stored, replay_topic
 from pipeline.replay.kept import open_topic
 from pipeline.replay.shared_ticks import TicksWriter
@@ -31,6 +30,7 @@ from pipeline.store.live import LiveStore, PartitionBatch
 from pipeline.store.pool import Pool
 from schemas.blocks import STAGES
 from schemas.codec import tick_bytes
+from schemas.times import DAY
 from tests.fixtures.ticks import walk
 
 SETTINGS = load_settings(["bars.clock=time:10s"])

@@ -12,7 +12,6 @@ import pytest
 
 from pipeline.errors import TickstreamError
 from pipeline.replay.backtest import METRICS, backtest
-from pipeline.replay.books import DAY
 from pipeline.replay.engine import replay_file
 from pipeline.replay.executors import packed
 from pipeline.replay.shared_ticks import SharedTicks, TicksWriter, periods_per_year
@@ -21,6 +20,7 @@ from pipeline.replay.trial import Trial, run
 from pipeline.replay.trial_figures import Outcome
 from pipeline.settings import Settings, load_settings
 from schemas import blocks
+from schemas.times import DAY
 from tests.fixtures.ticks import SECOND, START, arrivals_of, walk
 from tests.unit.replay.test_crossing import crossing, sp500
 
@@ -58,13 +58,6 @@ def figures_of_backtest(table: pd.DataFrame, settings: Settings, home: Path) -> 
     backtest(out, lambda into: replay_file(home / "ticks.parquet", into, settings), lambda _: "")
     found: dict[str, Any] = json.loads((out / METRICS).read_text())
     return found
-
-
-@pytest.fixture(autouse=True)
-def _columns_as_before() -> Iterator[None]:
-    """A user's columns live as long as the process; other tests know none of them."""
-    with blocks.own_columns():
-        yield
 
 
 def test_a_run_is_a_backtest(tmp_path: Path) -> None:

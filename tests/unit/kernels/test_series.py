@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.kernels import daytime, layout, tickwise
-from pipeline.kernels.daytime import DAY
+from schemas.times import DAY
 from tests.fixtures.pieces import standalone
 
 Long = np.longdouble

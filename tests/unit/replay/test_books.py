@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.replay.books import DAY, by_regime, exposure, portfolio_of, tagged, year_of
+from pipeline.replay.books import by_regime, exposure, portfolio_of, tagged, year_of
 from pipeline.replay.trades import round_trips
+from schemas.times import DAY
 from tests.unit.replay.test_trades import fills
 
 

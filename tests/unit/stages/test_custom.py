@@ -1,6 +1,5 @@
 """A user's own features: what they compute, what they cannot do, and how slips are told."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from pipeline.errors import MisuseError
 from pipeline.settings import load_settings
 from pipeline.stages.chain import Chain
-from schemas import blocks
 from schemas.blocks import COLUMNS
 from tests.fixtures.ticks import arrivals_of, walk
 
@@ -23,14 +21,6 @@ def place(close):
     low, high = close.min(), close.max()
     return (close[-1] - low) / (high - low) if high > low else 0.5
 '''
-
-
-@pytest.fixture(autouse=True)
-def _columns_as_before() -> Iterator[None]:
-    """A user's columns live as long as the process; other tests know none of them."""
-    before = blocks._COLUMNS["features"]
-    yield
-    blocks._COLUMNS["features"] = before
 
 
 @pytest.mark.parametrize("compiled", [False, True])
