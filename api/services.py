@@ -11,14 +11,13 @@ from api.errors import ApiError, Code
 from api.hub import Hub
 from pipeline.cache.latest import open_cache
 from pipeline.clock import monotonic
-from pipeline.errors import MisuseError, UnavailableError
+from pipeline.errors import MisuseError, StateError, UnavailableError
 from pipeline.settings import Settings
 from pipeline.store import reads
 from pipeline.store.pool import RETRYABLE, Pool, open_pool
 
 _PAUSES: Final = (0.1, 0.25, 0.5, 1.0)  # seconds between attempts to open; the last one repeats
 _CACHE_PAUSE: Final = 1.0  # seconds that a cache which failed is left alone
-_UNDEFINED_TABLE: Final = "42P01"
 _log: Final = structlog.get_logger("api")
 
 
@@ -66,9 +65,7 @@ class Services:
         except (UnavailableError, *RETRYABLE) as error:
             _log.warning("postgres_failed", error=" ".join(str(error).split()))
             raise ApiError(Code.UNAVAILABLE, "Postgres is away; try again in a moment") from error
-        except Exception as error:
-            if getattr(error, "sqlstate", None) != _UNDEFINED_TABLE:
-                raise
+        except StateError as error:
             message = "the database has no tables yet: run `tickstream migrate`"
             raise ApiError(Code.UNAVAILABLE, message) from error
 

@@ -153,6 +153,17 @@ async def postgres(addresses: Addresses, worker_id: str) -> AsyncIterator[str]:
         await admin.close()
 
 
+@pytest.fixture
+async def bare(addresses: Addresses) -> AsyncIterator[str]:
+    """The DSN of a fresh database without any table."""
+    admin = await asyncpg.connect(addresses.postgres)
+    name = f"bare_{os.urandom(6).hex()}"
+    await admin.execute(f"CREATE DATABASE {name}")
+    yield _database(addresses.postgres, name)
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
 def _database(dsn: str, name: str) -> str:
     head, _, query = dsn.partition("?")
     return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")

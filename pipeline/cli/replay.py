@@ -52,7 +52,7 @@ OFFSETS = click.option(
     metavar="PARTITION:FROM-TO",
     help="Offsets instead of times, TO not included; either may be left out. Repeatable.",
 )
-_CACHE = click.option(
+CACHE = click.option(
     "--cache",
     "cached",
     is_flag=True,
@@ -66,7 +66,7 @@ _CACHE = click.option(
 @FROM
 @TO
 @OFFSETS
-@_CACHE
+@CACHE
 @FACTORS
 @ZONE
 @FOLD

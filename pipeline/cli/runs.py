@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from pipeline.bus.ranges import Request, first_ms
+from pipeline.cli.inputs import ticks_reader
 from pipeline.cli.options import (
     BAR,
     DATA_DIR,
@@ -20,32 +20,24 @@ from pipeline.cli.options import (
     JSON,
     SETS,
     ZONE,
-    demand,
-    named_or_running,
     reading_of,
-    run,
     sets_of,
     settings_of,
     time_option,
 )
-from pipeline.cli.replay import FROM, TO, fitting
+from pipeline.cli.replay import FROM, TO
 from pipeline.errors import MisuseError
-from pipeline.replay.engine import TOPIC, parse_input
 from pipeline.replay.executors import Places, cluster, processes
 from pipeline.replay.experiment import Plan, Variant
 from pipeline.replay.grid import Parameters, combinations, read_grid, vary_option
-from pipeline.replay.kept import open_topic
 from pipeline.replay.shared_ticks import SharedTicks, TicksWriter
-from pipeline.replay.sharing import Shared, share_file, share_stored, share_topic
+from pipeline.replay.sharing import Shared
 from pipeline.replay.trial_figures import BETTER
 from pipeline.settings import Settings, load_settings
-from pipeline.sources.files import Reading
 from pipeline.sources.localtime import Fold
 from pipeline.stages.chain import Chain, ChainSettings
 from pipeline.stages.equity import parse_period
-from pipeline.store.pool import open_pool
 from schemas.blocks import own_columns
-from schemas.topics import PRICES
 
 LONGEST: Final = 100 * 366 * 86_400 * 10**9  # ns of a window
 
@@ -137,20 +129,9 @@ class Asked:
         Raises:
             MisuseError: options that mean nothing for it, or a server that is not there.
         """
-        found = parse_input(self.source)
         times = time_option(self.start, "--from"), time_option(self.end, "--to")
-        fitting(self.source, found, times)
-        if isinstance(found, Path):
-            reading = reading_of(self.factors, self.zone, self.fold)
-            return partial(_file, found, reading)
-        first, last = times
-        settings = self.settings
-        server = "kafka" if found == TOPIC else "postgres"
-        (address,) = demand(named_or_running(settings, self.data_dir), server)
-        if found == TOPIC:
-            request = Request(PRICES, first_ms(first), first_ms(last), None)
-            return lambda writer: run(_topic(address, request, writer))
-        return lambda writer: run(_stored(address, settings, first, last, writer))
+        reading = reading_of(self.factors, self.zone, self.fold)
+        return ticks_reader(self.source, times, self.settings, self.data_dir, reading=reading)
 
     def plan(self, kind: str, **facts: Any) -> Plan:
         """The runs, each tried once; `facts` are what else the manifest says of their choice.
@@ -197,25 +178,6 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
         command(asked, **given)
 
     return reduce(lambda made, option: option(made), reversed(_OPTIONS), collected)
-
-
-def _file(path: Path, reading: Reading, writer: TicksWriter) -> Shared:
-    return share_file(path, writer, reading)
-
-
-async def _topic(kafka: str, request: Request, writer: TicksWriter) -> Shared:
-    stretch, read = await open_topic(kafka, request, None)
-    return await share_topic(stretch.ranges, read, writer)
-
-
-async def _stored(
-    postgres: str, settings: Settings, first: int | None, last: int | None, writer: TicksWriter
-) -> Shared:
-    pool = await open_pool(postgres, settings.store)
-    try:
-        return await share_stored(pool, writer, first, last)
-    finally:
-        await pool.close()
 
 
 def _variant(sets: Sequence[str], parameters: Parameters) -> Variant:

@@ -8,9 +8,9 @@ import click
 
 from pipeline.cli.options import JSON
 from pipeline.cli.progress import Progress, display
+from pipeline.disk import write_whole
 from pipeline.errors import MisuseError
 from pipeline.models.training import train_hmm
-from pipeline.replay.output import unwritable
 from schemas.models import STATES_MOST
 
 _NAMED = 6  # symbols
@@ -40,7 +40,7 @@ def train_hmm_command(
     """
     with Progress(f"fitting {source}") as progress:
         artifact = train_hmm(source, states, symbols, progress)
-    _put(out, json.dumps(artifact, indent=1, allow_nan=False) + "\n")
+    write_whole(out, json.dumps(artifact, indent=1, allow_nan=False) + "\n", MisuseError)
     if as_json:
         click.echo(json.dumps(artifact, allow_nan=False))
         return
@@ -66,14 +66,3 @@ def _tell(artifact: dict[str, Any]) -> None:
     if left_out:
         more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
         click.echo(f"too short, left out: {', '.join(left_out[:_NAMED])}{more}", err=True)
-
-
-def _put(path: Path, text: str) -> None:
-    """Write the whole file or none of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise unwritable(path, error, MisuseError) from error

@@ -1,6 +1,5 @@
 """What a replay has written, as series that models are fitted on."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from pipeline.disk import MANIFEST, digest
 from pipeline.errors import MisuseError
 from schemas.blocks import IDENTITY, Array
 
-_MANIFEST: Final = "manifest.json"
 _PLACE: Final = (*(column.name for column in IDENTITY), "ts")
 
 
@@ -71,7 +70,7 @@ def read_series(directory: Path, symbols: Sequence[str] = ()) -> Replayed:
 
 
 def _manifest(directory: Path) -> Mapping[str, Any]:
-    path = directory / _MANIFEST
+    path = directory / MANIFEST
     try:
         found = json.loads(path.read_bytes())
         for name in ("tickstream", "inputs", "settings_hash"):
@@ -80,7 +79,7 @@ def _manifest(directory: Path) -> Mapping[str, Any]:
         found["sha256"]["bars"], found["sha256"]["features"]
     except OSError as error:
         raise MisuseError(
-            f"{directory}: is not the output of a replay: {_MANIFEST}: {error.strerror}"
+            f"{directory}: is not the output of a replay: {MANIFEST}: {error.strerror}"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise MisuseError(f"{path}: is not the manifest of a replay") from error
@@ -91,9 +90,7 @@ def _columns(directory: Path, stage: str, names: Sequence[str], manifest: Mappin
     """Columns of a stage as an Arrow table, after a look at the hash of its file."""
     path = directory / f"{stage}.parquet"
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != manifest["sha256"][stage]:
+        if digest(path) != manifest["sha256"][stage]:
             raise MisuseError(f"{path}: was changed since the replay wrote it: replay again")
         return pa.parquet.read_table(path, columns=list(names))
     except (OSError, pa.ArrowException, KeyError) as error:

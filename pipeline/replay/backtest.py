@@ -11,10 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
+from pipeline.disk import MANIFEST, digest, unwritable, write_whole
 from pipeline.replay import metrics
 from pipeline.replay.books import Portfolio, by_regime, portfolio_of, table_of, year_of
 from pipeline.replay.figures import EQUITY, FILLS, HELD, engines, held, said, trading
-from pipeline.replay.output import MANIFEST, check_replaceable, digest, put
+from pipeline.replay.output import check_replaceable, put
 from pipeline.replay.trades import BOOK, round_trips
 
 METRICS: Final = "metrics.json"
@@ -67,12 +68,15 @@ def backtest(
         manifest = dict(replay(partial))
         result = analyse(partial, manifest, trials=trials, year=year)
         trades = pa.Table.from_pandas(result.trades, preserve_index=False)
-        pa.parquet.write_table(trades, partial / TRADES, compression="zstd")
-        (partial / METRICS).write_text(json.dumps(result.metrics, indent=1) + "\n")
-        (partial / REPORT).write_text(draw(result), encoding="utf-8")
+        try:
+            pa.parquet.write_table(trades, partial / TRADES, compression="zstd")
+        except OSError as error:
+            raise unwritable(out / TRADES, error) from error
+        write_whole(partial / METRICS, json.dumps(result.metrics, indent=1) + "\n")
+        write_whole(partial / REPORT, draw(result))
         added = {name: digest(partial / name) for name in (METRICS, TRADES, REPORT)}
         manifest["sha256"] = {**manifest["sha256"], **added}
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        write_whole(partial / MANIFEST, json.dumps(manifest, indent=1) + "\n")
         put(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from pipeline.bus.ranges import Range
+from pipeline.disk import digest
 from pipeline.errors import MisuseError
 from pipeline.replay.merging import Portions, merged
 from pipeline.replay.messages import Read, Stream, from_broker
-from pipeline.replay.output import ReplayOutput, digest
+from pipeline.replay.output import ReplayOutput
 from pipeline.settings import Settings
 from pipeline.sources.extent import estimated_rows
 from pipeline.sources.files import AS_IT_IS, Reading, read_arrivals

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.bus.ranges import Range, Request, Stretch, read_ranges, resolve
+from pipeline.disk import unwritable, write_whole
 from pipeline.errors import MisuseError, TickstreamError, UnavailableError
 from pipeline.replay.messages import Read, from_broker
-from pipeline.replay.output import unwritable
 from pipeline.replay.segments import Place, SegmentWriter, last_of, read_segment, spans
-from pipeline.settings import fresh_id
 from schemas.arrivals import Message
 
 _ASKED: Final = "asked"
@@ -126,13 +125,11 @@ def _remember(home: Path, bootstrap: str, request: Request, stretch: Stretch) ->
     folder = _asked(home, request)
     facts = {"bootstrap": bootstrap, "stretch": asdict(stretch)}
     name = hashlib.sha256(f"{bootstrap} {stretch.cluster}".encode()).hexdigest()[:16]
-    partial = folder / f".{fresh_id()}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(facts))
-        partial.rename(folder / f"{name}.json")
     except OSError as error:
         raise unwritable(folder, error) from error
+    write_whole(folder / f"{name}.json", json.dumps(facts))
 
 
 def _recalled(home: Path, bootstrap: str | None, request: Request) -> Stretch | None:

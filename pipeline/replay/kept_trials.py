@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from pipeline.disk import unwritable
 from pipeline.errors import MisuseError
-from pipeline.replay.output import check_replaceable, put, unwritable
+from pipeline.replay.output import check_replaceable, put
 from pipeline.replay.trial import Told
 from pipeline.replay.trial_figures import Outcome
 

@@ -6,20 +6,21 @@ run again from the start, and look at warm-up and chance (`leakcheck_jobs`).
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.clock import monotonic
 from pipeline.errors import MisuseError
-from pipeline.replay.leakcheck_canary import Score
+from pipeline.replay.leakcheck_canary import Score, totals
 from pipeline.replay.leakcheck_jobs import Task
 from pipeline.replay.leakcheck_march import March
 from pipeline.replay.leakcheck_plan import Make, Plan, Source
 from pipeline.replay.leakcheck_processes import apart
-from pipeline.replay.leakcheck_rows import Leak
-from pipeline.replay.leakcheck_warmup import Startup
+from pipeline.replay.leakcheck_rows import Found, Leak
+from pipeline.replay.leakcheck_warmup import Startup, together
+from pipeline.replay.shared_ticks import SharedTicks
 from pipeline.sources.files import AS_IT_IS, Reading, read_arrivals
 from pipeline.stages.chain import Chain, ChainSettings
 from schemas.blocks import COLUMNS
@@ -95,6 +96,61 @@ def check_file(
     """
     source = partial(_read, path, reading)
     return check(partial(Chain, settings), source, plan, progress)
+
+
+def check_shared(
+    ticks: SharedTicks,
+    settings: ChainSettings,
+    plan: Plan = STANDARD,
+    progress: Callable[[int], None] = lambda _: None,
+) -> LeakReport:
+    """Check chains of these settings over ticks that were read once, a chain for each partition.
+
+    Cut points are shared out by the number of ticks.
+
+    Raises:
+        MisuseError: there is no tick.
+    """
+    if not ticks.rows:
+        raise MisuseError("there is no tick to check")
+    counts = {n: sum(map(len, ticks.blocks(n))) for n in ticks.symbols}
+    reports: list[LeakReport] = []
+    for partition, count in counts.items():
+        before = sum(report.ticks for report in reports)
+        report = check(
+            partial(Chain, settings, partition),
+            partial(_shared, ticks, partition),
+            replace(plan, cuts=-(-plan.cuts * count // ticks.rows)),
+            lambda done, before=before: progress(before + done),  # type: ignore[misc]  # it binds
+        )
+        reports.append(report)
+    return _together(reports)
+
+
+def _shared(ticks: SharedTicks, partition: int, block: int) -> Iterator[Any]:
+    for came in ticks.blocks(partition):
+        for start in range(0, len(came), block):
+            yield came.slice(start, min(start + block, len(came)))
+
+
+def _together(reports: Sequence[LeakReport]) -> LeakReport:
+    """Checks of several partitions as one: of each column the first leak of the first of them."""
+    found = Found()
+    for report in reports:
+        found.add(report.leaks)
+    return LeakReport(
+        ticks=sum(report.ticks for report in reports),
+        cuts=sum(report.cuts for report in reports),
+        shocks=sum(report.shocks for report in reports),
+        restarts=sum(report.restarts for report in reports),
+        reruns=sum(report.reruns for report in reports),
+        rows={s: sum(report.rows[s] for report in reports) for s in reports[0].rows},
+        columns=reports[0].columns,
+        leaks=found.leaks(),
+        startups=together(one for report in reports for one in report.startups),
+        scores=totals(score for report in reports for score in report.scores),
+        seconds=sum(report.seconds for report in reports),
+    )
 
 
 def _read(path: Path, reading: Reading, block: int) -> Iterator[Any]:

@@ -7,7 +7,7 @@ won with probability one half whatever was before, so that wins less losses over
 number of bets exceeds z with probability below 2 exp(-z^2 / 2) (Hoeffding), for any column at all.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +59,17 @@ class Score:
         """It as a leak of the column."""
         what = f"{self.won} of {self.bets} bets on the next {self.horizon} won, z {self.z:.1f}"
         return Leak("canary" if self.drawn else "foresight", self.stage, self.column, detail=what)
+
+
+def totals(some: Iterable[Score]) -> tuple[Score, ...]:
+    """The bets of several inputs taken together: they are independent, so z keeps its meaning."""
+    found: dict[tuple[str, str, str, bool], Score] = {}
+    for one in some:
+        place = (one.stage, one.column, one.horizon, one.drawn)
+        known = found.get(place)
+        more = (0, 0) if known is None else (known.bets, known.won)
+        found[place] = Score(*place, one.bets + more[0], one.won + more[1])
+    return tuple(found.values())
 
 
 def scores(make: Make, source: Source, plan: Plan) -> tuple[Score, ...]:

@@ -1,6 +1,6 @@
 """How much a column depends on where a run begins: no leak, but worth knowing before a backtest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,12 +63,16 @@ def startups(
         if bars * ticks_per_bar < stretch.start
     ]
     _step(runs, source)
+    return together(one for run in runs for one in _measured(run))
+
+
+def together(some: Iterable[Startup]) -> tuple[Startup, ...]:
+    """One for each column and length, over all places at which it was tried."""
     found: dict[tuple[int, str, str], Startup] = {}
-    for run in runs:
-        for one in _measured(run):
-            place = (one.bars, one.stage, one.column)
-            known = found.get(place)
-            found[place] = one if known is None else _sum(known, one)
+    for one in some:
+        place = (one.bars, one.stage, one.column)
+        known = found.get(place)
+        found[place] = one if known is None else _sum(known, one)
     return tuple(found.values())
 
 

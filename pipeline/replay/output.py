@@ -1,7 +1,6 @@
 """What a replay writes: one Parquet file per stage and a manifest, complete or not at all."""
 
 import contextlib
-import hashlib
 import json
 import platform
 import shutil
@@ -16,11 +15,11 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.parquet
 
+from pipeline.disk import MANIFEST, digest, unwritable, write_whole
 from pipeline.errors import MisuseError, TickstreamError
 from schemas.arrivals import Reject
 from schemas.blocks import STAGES, Rows, arrow_schema, to_arrow
 
-MANIFEST: Final = "manifest.json"
 REJECTED: Final = "rejected"
 _SCATTERED: Final = 64  # batches that wait for a row group
 _AT_ONCE: Final = 2  # row groups that are written or wait for that, of all stages
@@ -34,13 +33,6 @@ _REJECTED: Final = pa.schema(
         ("detail", pa.utf8()),
     ]
 )
-
-
-def unwritable(
-    path: Path, error: OSError, kind: type[TickstreamError] = TickstreamError
-) -> TickstreamError:
-    """What to tell when the disk does not take a file; `kind` says whose fault it is."""
-    return kind(f"{path}: cannot be written: {error.strerror or error}")
 
 
 class _Writer:
@@ -217,7 +209,7 @@ class ReplayOutput:
             "sha256": files,
             "machine": machine(),
         }
-        (self._partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        write_whole(self._partial / MANIFEST, json.dumps(manifest, indent=1) + "\n")
         put(self._partial, self._directory)
         return manifest
 
@@ -248,12 +240,6 @@ def put(made: Path, directory: Path) -> None:
         directory.rename(former)
     made.rename(directory)
     shutil.rmtree(former, ignore_errors=True)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def machine() -> dict[str, str]:

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from pipeline.disk import unwritable
 from pipeline.replay.grid import Parameters
 from pipeline.replay.metrics import expected_best_sharpe, probabilistic_sharpe
-from pipeline.replay.output import unwritable
 from pipeline.replay.trial_figures import BETTER, Outcome
 
 _NORMAL_KURTOSIS = 3.0

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.disk import digest, unwritable
 from pipeline.errors import TickstreamError
 from pipeline.replay.books import year_of
-from pipeline.replay.output import digest, unwritable
 from schemas.arrivals import Arrivals
 from schemas.blocks import Array
 from schemas.times import DAY

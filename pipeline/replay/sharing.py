@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bus.ranges import Range
+from pipeline.disk import digest
 from pipeline.replay.messages import Read, Stream
-from pipeline.replay.output import digest
 from pipeline.replay.shared_ticks import BLOCK, SharedTicks, TicksWriter
 from pipeline.sources.files import AS_IT_IS, Reading, read_arrivals
 from pipeline.store.pool import Pool

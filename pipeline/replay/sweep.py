@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.disk import MANIFEST, digest, write_whole
 from pipeline.replay.experiment import REPORT, RUNS, Experiment, Open, Plan, Progress, experiment
 from pipeline.replay.grid import Parameters
 from pipeline.replay.kept_trials import finished
-from pipeline.replay.output import MANIFEST, digest
 from pipeline.replay.runs_table import (
     best_first,
     deflated,
@@ -103,8 +103,8 @@ def sweep(
 
 def write_page(runs: Experiment, text: str, manifest: Mapping[str, Any]) -> None:
     """Write the page, and the manifest with its hash; keep the outcomes of these runs only."""
-    (runs.folder / REPORT).write_text(text, encoding="utf-8")
+    write_whole(runs.folder / REPORT, text)
     sums = {**manifest["sha256"], REPORT: digest(runs.folder / REPORT)}
     told = json.dumps({**manifest, "sha256": sums}, indent=1)
-    (runs.folder / MANIFEST).write_text(told + "\n", encoding="utf-8")
+    write_whole(runs.folder / MANIFEST, told + "\n")
     runs.clean()

@@ -8,11 +8,11 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from pipeline.disk import digest
 from pipeline.replay import metrics
 from pipeline.replay.experiment import RUNS, Experiment, Open, Plan, Progress, experiment
 from pipeline.replay.grid import Parameters
 from pipeline.replay.kept_trials import finished
-from pipeline.replay.output import digest
 from pipeline.replay.runs_table import (
     best_first,
     deflated,

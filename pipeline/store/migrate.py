@@ -6,6 +6,8 @@ from datetime import date, timedelta
 from importlib.resources import files
 from typing import Final
 
+import asyncpg
+
 from pipeline.errors import StateError
 from pipeline.store.pool import Connection, Pool
 from schemas.blocks import COLUMNS, STAGES
@@ -24,21 +26,23 @@ async def migrate(pool: Pool) -> list[str]:
     """Apply what is missing; returns the names applied. Safe with several processes at once.
 
     Raises:
-        StateError: a migration that was applied reads differently now.
+        StateError: a migration that was applied reads differently now, or the server refuses one.
     """
     applied = []
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        await connection.execute(
+        await _apply(
+            connection,
+            "the table of migrations",
             "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, digest text NOT NULL,"
-            " applied_at timestamptz NOT NULL DEFAULT now())"
+            " applied_at timestamptz NOT NULL DEFAULT now())",
         )
         rows = await connection.fetch("SELECT name, digest FROM migrations")
         known = {row["name"]: row["digest"] for row in rows}
         for name, text in migrations():
             digest = hashlib.sha256(text.encode()).hexdigest()
             if name not in known:
-                await connection.execute(text)
+                await _apply(connection, f"migration {name}", text)
                 await connection.execute("INSERT INTO migrations VALUES ($1, $2)", name, digest)
                 applied.append(name)
             elif known[name] != digest:
@@ -48,6 +52,13 @@ async def migrate(pool: Pool) -> list[str]:
                 )
         await _add_user_columns(connection)
     return applied
+
+
+async def _apply(connection: Connection, what: str, text: str) -> None:
+    try:
+        await connection.execute(text)
+    except asyncpg.SyntaxOrAccessError as error:
+        raise StateError(f"Postgres: {what} cannot be applied: {error}") from error
 
 
 async def _add_user_columns(connection: Connection) -> None:

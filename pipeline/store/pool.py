@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 
 from pipeline.clock import monotonic
-from pipeline.errors import UnavailableError
+from pipeline.errors import StateError, UnavailableError
 from pipeline.settings import StoreSettings
 from pipeline.store.session import Session, Step, open_session
 
@@ -29,6 +29,7 @@ RETRYABLE = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
 )
+_NOT_MIGRATED: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 _MARGIN: Final = 5.0  # seconds that an answer may take beyond what the server was given
 
@@ -94,10 +95,13 @@ class Pool:
 
         Raises:
             UnavailableError: none came free in time, the server is away or went away meanwhile.
+            StateError: the database has not the tables or columns of this version.
         """
         connection = await self._borrow()
         try:
             yield connection
+        except _NOT_MIGRATED as error:
+            raise StateError(f"Postgres: {error}: run `tickstream migrate`") from error
         except RETRYABLE as error:
             self._failed += 1
             raise _away(error) from error

@@ -5,13 +5,14 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.servers import Fleet
+from pipeline.servers import Addresses, Fleet
 from schemas.blocks import COLUMNS, STAGES
 from tests.acceptance.commands import naming, only_line, tickstream
 
@@ -156,6 +157,24 @@ def test_an_unreachable_server_is_named(place: Path, command: tuple[str, ...], s
     line = only_line(tickstream(*command, values=NOWHERE, cwd=place), code)
     assert server in line
     assert "geheim" not in line
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("parity",), 3),
+        (("parity", "--from", "2026-01-01T00:00:00Z"), 3),
+        (("replay", "postgres:ticks", "--out", "o"), 1),
+    ],
+)
+def test_a_database_without_tables_names_the_migration(
+    addresses: Addresses, bare: str, place: Path, command: tuple[str, ...], code: int
+) -> None:
+    """One that was never migrated: one line with the command that does it, nothing left behind."""
+    values = naming(replace(addresses, postgres=bare))
+    done = tickstream(*command, values=values, cwd=place)
+    assert only_line(done, code).endswith("does not exist: run `tickstream migrate`")
+    assert not [path for path in place.iterdir() if path.name in {"o", ".o.partial"}]
 
 
 @pytest.mark.parametrize("name", list(NOWHERE))

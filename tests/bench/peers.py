@@ -21,6 +21,19 @@ def scripts(repository: Path) -> Path:
 
 
 def environment(name: str, packages: Sequence[str]) -> Path:
+    """The interpreter of a peer's environment; the bench is skipped, loudly, without it."""
+    python = installed(name, packages)
+    if python is None:
+        pytest.skip(absent(name))
+    return python
+
+
+def absent(name: str) -> str:
+    """What a bench says where it goes without a peer."""
+    return f"NO PEER: {name} cannot be installed"
+
+
+def installed(name: str, packages: Sequence[str]) -> Path | None:
     """The interpreter of a peer's environment, made once under the user's cache."""
     home = user_cache_path("tickstream") / "peers" / name
     python = home / "bin" / "python"
@@ -30,7 +43,7 @@ def environment(name: str, packages: Sequence[str]) -> Path:
             [str(python), "-m", "pip", "install", "--quiet", *packages], check=False
         )
         if done.returncode:
-            pytest.skip(f"NO PEER: {name} cannot be installed")
+            return None
         (home / "ready").touch()
     return python
 

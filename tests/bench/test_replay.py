@@ -1,4 +1,4 @@
-"""Replays of the peers' workload beside csp, on one core, and what memory a long one takes."""
+"""Replays of the peers' workload beside csp and Nautilus, on one core; memory of a long one."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ BLOCK = 4096
 LONG = 50_000_000
 PIECE = 1_000_000  # ticks of the long input that are made at once
 LIMIT_MB = 500
+CSP = "csp, five features and a sink, from memory"
+NAUTILUS = "Nautilus, the same five features, from memory"
+EMPTY = "Nautilus, an empty handler, from memory"
+NAUTILUS_RELEASE = "nautilus_trader==1.221.0"  # the faster one of those that were measured
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -110,6 +114,49 @@ async def from_topic(kafka: str, topic: str) -> float:
     return time.perf_counter() - begin
 
 
+class Nautilus:
+    """Backtests of NautilusTrader over objects that are made beforehand, which is not timed.
+
+    A process runs all handlers: with the features of the workload in Python, the way it is written
+    for, checked by their sum; and with none, which no handler can be faster than.
+    """
+
+    def __init__(self, python: Path, script: Path, data: Path, check: float) -> None:
+        self._python, self._script, self._data, self._check = python, script, data, check
+        self._seconds: dict[str, float] = {}
+
+    def features(self) -> float:
+        """Seconds of the five features, in a new process."""
+        lines = peers.measured(self._python, self._script, self._data)
+        self._seconds = {line["peer"]: line["seconds"] for line in lines}
+        assert [line["check"] for line in lines if line["check"] is not None] == [self._check]
+        return self._of("all features")
+
+    def empty(self) -> float:
+        """Seconds without any, in the same process."""
+        return self._of("empty handler")
+
+    def _of(self, words: str) -> float:
+        (seconds,) = (seconds for title, seconds in self._seconds.items() if words in title)
+        return float(seconds)
+
+
+def peers_of(repository: Path, data: Path) -> dict[str, Callable[[], float]]:
+    """What each peer takes for its features of the workload; Nautilus where it installs."""
+    folder = peers.scripts(repository)
+    csp = peers.environment("csp", ("csp", "numpy", "pandas"))
+
+    def sink() -> dict[str, Any]:
+        return peers.measured(csp, folder / "bench_csp.py", data)[1]
+
+    found: dict[str, Callable[[], float]] = {CSP: lambda: float(sink()["seconds"])}
+    python = peers.installed("nautilus", (NAUTILUS_RELEASE,))
+    if python is not None:
+        nautilus = Nautilus(python, folder / "bench_nautilus.py", data, sink()["check"])
+        found |= {NAUTILUS: nautilus.features, EMPTY: nautilus.empty}
+    return found
+
+
 @pytest.fixture
 async def topics(addresses: Addresses, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
     """The workload on topics: by framing and number of partitions, messages of one symbol."""
@@ -144,20 +191,15 @@ async def topics(addresses: Addresses, tmp_path: Path) -> AsyncIterator[dict[str
 async def test_replay_beside_csp(
     repository: Path, tmp_path: Path, addresses: Addresses, topics: dict[str, str]
 ) -> None:
-    """Ticks a second, medians of five in turn, each as a ratio to csp's five features."""
+    """Ticks a second, medians of five in turn, each as a ratio to the peers' five features."""
     data, path = tmp_path / "ticks.npz", tmp_path / "ticks.parquet"
     pq.write_table(table_of(*workload(data)), path, row_group_size=65_536)
-    folder = peers.scripts(repository)
-    csp = peers.environment("csp", ("csp", "numpy", "pandas"))
-
-    def peer() -> float:
-        return float(peers.measured(csp, folder / "bench_csp.py", data)[1]["seconds"])
+    theirs = peers_of(repository, data)
 
     def topic(name: str) -> float:
         return asyncio.run(from_topic(addresses.kafka, name))
 
-    jobs = {
-        "csp, five features, from memory": peer,
+    ours = {
         "Parquet to features, rows dropped": lambda: from_file(path, "features"),
         "Parquet to equity, the whole chain, rows dropped": lambda: from_file(path, "equity"),
         "replay to Parquet, ticks:1": lambda: to_parquet(path, tmp_path / "out", "ticks:1"),
@@ -167,15 +209,21 @@ async def test_replay_beside_csp(
             for title, name in topics.items()
         },
     }
-    for job in list(jobs.values())[1:]:
+    for job in ours.values():
         await asyncio.to_thread(job)  # compiled and read once
-    seconds = await asyncio.to_thread(interleaved, jobs)
-    base = statistics.median(seconds["csp, five features, from memory"])
+    seconds = await asyncio.to_thread(interleaved, {**theirs, **ours})
+    middle = {title: statistics.median(found) for title, found in seconds.items()}
     lines = [f"{PIECE:,} ticks, {SYMBOLS} symbols, one core, medians of 5"]
+    if NAUTILUS not in theirs:
+        lines.append(peers.absent(NAUTILUS_RELEASE))
     for title, found in seconds.items():
-        middle = statistics.median(found)
+        ratios = " ".join(
+            f"{middle[peer] / middle[title]:6.2f} x {peer.partition(',')[0]}"
+            for peer in (CSP, NAUTILUS)
+            if peer in theirs
+        )
         lines.append(
-            f"{title:54} {PIECE / middle:>12,.0f} ticks/s {base / middle:6.2f} x csp"
+            f"{title:54} {PIECE / middle[title]:>12,.0f} ticks/s {ratios}"
             f"  (min {min(found):.2f} max {max(found):.2f} s)"
         )
     tell(repository, "replay-inputs", lines)

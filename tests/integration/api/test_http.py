@@ -12,8 +12,7 @@ from api.app import create_app
 from api.names import LATEST, camel
 from pipeline.servers.postgres import PostgresServer
 from pipeline.servers.valkey import ValkeyServer
-from pipeline.settings import Settings, StoreSettings, fresh_id
-from pipeline.store.pool import open_pool
+from pipeline.settings import Settings
 from schemas.blocks import COLUMNS, STAGES
 from tests.integration.api.conftest import Feed, make_rows
 
@@ -228,21 +227,13 @@ async def test_startup_waits_for_postgres(
         assert await ask(client, "{ symbols { name } }") == {"data": {"symbols": [{"name": "A"}]}}
 
 
-async def test_a_database_without_tables(settings: Settings) -> None:
+async def test_a_database_without_tables(settings: Settings, bare: str) -> None:
     """A database that was never migrated says what to do."""
-    assert settings.postgres is not None
-    admin = await open_pool(settings.postgres, StoreSettings())
-    name = f"api_{fresh_id()}"
-    await admin.execute(f"CREATE DATABASE {name}")
-    before = settings.postgres.partition("?")[0].rpartition("/")[2]
-    bare = settings.model_copy(update={"postgres": settings.postgres.replace(before, name)})
-    async with served(bare) as client:
+    async with served(settings.model_copy(update={"postgres": bare})) as client:
         message = "the database has no tables yet: run `tickstream migrate`"
         answer = await ask(client, "{ symbols { name } }")
         assert answer["errors"][0]["message"] == message
         assert (await client.get("/readyz")).json()["checks"]["postgres"]["error"] == message
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
 
 
 async def test_other_origins_are_refused(settings: Settings) -> None:

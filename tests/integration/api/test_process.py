@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.frames import CloseCode
 
-from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
 from pipeline.servers.valkey import ValkeyServer
 from pipeline.settings import Settings, child_environment
@@ -114,18 +114,20 @@ async def test_signals_are_pushed(
                 await asyncio.sleep(0.05)
             assert (await again)["symbol"] == "A"
             process.send_signal(signal.SIGTERM)
-            begin = monotonic()
-            assert await asyncio.wait_for(process.wait(), 10) == 0
-            assert monotonic() - begin < 3
+            assert await asyncio.wait_for(process.wait(), 60) == 0
+            # Told that the service goes, not cut off once a time for that was over.
+            for client in (one, everything):
+                await client.wait_closed()
+                assert client.close_code == CloseCode.SERVICE_RESTART
             assert await process.stdout.read() == b""
 
 
 async def test_sigterm_ends_an_idle_server(settings: Settings) -> None:
-    """SIGTERM ends the process with code 0, within a second."""
+    """SIGTERM ends the process with code 0 and without a word."""
     async with running(settings) as (process, host):
         await ready(host)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 2) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
         assert await process.stderr.read() == b""
 
 

@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from pipeline.bus.decoding import new_decoder
 from pipeline.bus.publisher import Outgoing, Publisher
-from pipeline.bus.ranges import Limits, Request, read_ranges
+from pipeline.bus.ranges import Limits, Request
 from pipeline.errors import MisuseError, TickstreamError, UnavailableError
 from pipeline.replay.backtest import analyse
 from pipeline.replay.engine import replay_stored, replay_topic
@@ -25,12 +24,11 @@ from pipeline.replay.splits import Window
 from pipeline.replay.trial import Trial, run
 from pipeline.servers import Addresses
 from pipeline.settings import Settings, load_settings
-from pipeline.stages.chain import Chain
-from pipeline.store.live import LiveStore, PartitionBatch
 from pipeline.store.pool import Pool
 from schemas.blocks import STAGES
 from schemas.codec import tick_bytes
 from schemas.times import DAY
+from tests.fixtures.stored import stored
 from tests.fixtures.ticks import walk
 
 SETTINGS = load_settings(["bars.clock=time:10s"])
@@ -286,21 +284,6 @@ async def test_an_interrupted_reading_keeps_nothing(
         await replay_topic(addresses.kafka, stretch.ranges, tmp_path / "out", SETTINGS, stop, read)
     assert not (tmp_path / "out").exists()
     assert files(home) == []
-
-
-async def stored(kafka: str, pool: Pool, topic: str, partitions: int, settings: Settings) -> None:
-    """Store the live rows of a topic, as a worker would."""
-    live = LiveStore(pool, "worker", "f")
-    for partition in range(partitions):
-        claim = await live.claim(partition)
-        chain, decoder = Chain(settings.chain, partition), new_decoder(partition)
-        async for _, messages in read_ranges(kafka, topic, {partition: (0, 10**6)}):
-            for at in range(0, len(messages), 50):
-                group = messages[at : at + 50]
-                block = chain.step(*decoder.decode(group))
-                mark = group[-1].offset
-                batch = PartitionBatch(partition, claim.epoch, mark, block.rows, (), (), ())
-                await live.commit([batch])
 
 
 @pytest.mark.parametrize("guard", ["event", "receive"])

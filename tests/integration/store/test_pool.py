@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
 from pipeline.settings import StoreSettings
 from pipeline.store.pool import Pool, open_pool
@@ -47,10 +46,8 @@ async def test_a_statement_that_takes_too_long_is_ended(postgres: str, pooler: b
         postgres, StoreSettings(pool_max=1, statement_timeout=0.3, pooler=pooler)
     )
     try:
-        began = monotonic()
-        with pytest.raises(UnavailableError, match="statement timeout"):
-            await quick.fetchval("SELECT pg_sleep(20)")
-        assert monotonic() - began < 5
+        with pytest.raises(UnavailableError, match="statement timeout"):  # the server's own words
+            await quick.fetchval("SELECT pg_sleep(100)")
         assert quick.figures.failed == 1
         assert await quick.fetchval("SELECT 1") == 1
     finally:

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.disk import MANIFEST
 from pipeline.errors import MisuseError
 from pipeline.replay.backtest import METRICS, REPORT, TRADES, Result, backtest
 from pipeline.replay.engine import replay_file
-from pipeline.replay.output import MANIFEST
 from pipeline.replay.pages import thinned
 from pipeline.replay.report import months_of, report
 from pipeline.settings import Settings, load_settings

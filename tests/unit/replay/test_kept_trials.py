@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.disk import MANIFEST
 from pipeline.errors import MisuseError, TickstreamError
 from pipeline.replay.kept_trials import KEPT, KeptTrials, finished, unfinished
-from pipeline.replay.output import MANIFEST
 from pipeline.replay.trial import Told
 from pipeline.replay.trial_figures import Outcome
 

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from pipeline.disk import MANIFEST
 from pipeline.errors import MisuseError
 from pipeline.replay.engine import parse_input, replay_file
-from pipeline.replay.output import MANIFEST, REJECTED, ReplayOutput
+from pipeline.replay.output import REJECTED, ReplayOutput
 from pipeline.settings import load_settings
 from schemas.arrivals import Reject
 from schemas.blocks import STAGES, Rows, arrow_schema, empty
