@@ -22,9 +22,12 @@ async def read_ranges(
     """Messages of each partition with low <= offset < high, in order, as (partition, messages).
 
     What retention has deleted is left out: reading starts at the first offset that is there.
+
+    Raises:
+        UnavailableError: the broker does not answer, or goes away meanwhile.
     """
     if not ranges:
-        return  # aiokafka leaks a cancellation where a consumer stops that did nothing
+        return
     async with reader(bootstrap) as consumer:
         async for found in _read(consumer, topic, ranges):
             yield found
@@ -48,6 +51,8 @@ async def _read(
             consumer.pause(partition)
     while left:
         batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_RECORDS)
+        if not batches:
+            await bounds(consumer, list(left))  # the client would wait for a dead broker for ever
         for partition, records in batches.items():
             if partition not in left:
                 continue

@@ -14,6 +14,7 @@ from pipeline.settings import TopicSettings
 from schemas.topics import TOPICS
 
 _FETCH: Final = 8 * 1024 * 1024
+_PATIENCE_MS: Final = 20_000  # that a broker may take to answer, or to come back
 
 
 @asynccontextmanager
@@ -21,7 +22,7 @@ async def reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of no group: it commits nothing and disturbs nobody.
 
     Raises:
-        UnavailableError: the broker does not answer.
+        UnavailableError: the broker does not answer, or goes away meanwhile.
     """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
@@ -30,15 +31,35 @@ async def reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=_FETCH,
         fetch_max_wait_ms=100,
+        request_timeout_ms=_PATIENCE_MS,
     )
     try:
-        try:
-            await consumer.start()
-        except (KafkaError, OSError) as error:
-            raise UnavailableError(f"Kafka at {bootstrap} does not answer") from error
+        await consumer.start()
         yield consumer
+    except (KafkaError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnavailableError(f"Kafka at {bootstrap} does not answer: {reason}") from error
     finally:
+        await _stop(consumer)
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    """Close a consumer also while its requests fail.
+
+    aiokafka cancels the requests that are under way and awaits them: where one waits to be tried
+    again, the cancellation comes out as if it were ours, and the connections stay open.
+    """
+    try:
         await consumer.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        requests = consumer._fetcher._pending_tasks  # noqa: SLF001 -- the release is pinned
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+        await consumer._client.close()  # noqa: SLF001 -- the same
 
 
 async def ensure_topics(bootstrap: str, settings: TopicSettings) -> list[str]:
