@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pipeline.bus.decoding import new_decoder
 from pipeline.bus.ranges import Range
 from pipeline.bus.topics import offset_bounds
-from pipeline.errors import MisuseError, UncheckedError
+from pipeline.errors import MisuseError, StateError, UncheckedError
 from pipeline.replay.differences import Difference, first_difference
 from pipeline.replay.engine import Progress, quiet
 from pipeline.replay.messages import Read, cut, from_broker, groups
@@ -196,13 +196,21 @@ async def restored(chain: Chain, pool: Pool, settings: Settings, first: int, low
 
     Raises:
         UncheckedError: there is none.
-        StateError: it is damaged, or was made with other settings.
+        StateError: what there is is damaged, or was made with other settings.
     """
+    refused: StateError | None = None
     for service in (checker_of(settings), settings.worker.group):
         state = await kept_state(pool, service, chain.partition, first - 1, low - 1)
-        if state is not None:
+        if state is None:
+            continue
+        try:
             chain.restore(state[1])
+        except StateError as error:
+            refused = error
+        else:
             return state[0] + 1
+    if refused is not None:
+        raise refused
     newest = await kept_state(pool, settings.worker.group, chain.partition, low, 2**62)
     hint = "" if newest is None else f"; --offsets {chain.partition}:{newest[0] + 1}- can be"
     raise UncheckedError(

@@ -42,12 +42,13 @@ _BLOCK: Final = 8_192  # ticks: it runs in a process that has other things to do
 
 @dataclass(slots=True)
 class Turn:
-    """What one turn did: offsets compared by partition, rows by stage, what it found."""
+    """What one turn did: offsets compared by partition, rows by stage, what it found and mended."""
 
     ranges: dict[int, Range] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STAGES, 0))
     differences: list[Difference] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    remade: list[str] = field(default_factory=list)
     behind: int = 0  # messages stored but left to the next turn
 
     @property
@@ -61,6 +62,7 @@ class Turn:
         """For a log; none when there was nothing new."""
         found = [f"ALERT: live and replay differ: {one}" for one in self.differences]
         found += [f"not checked: {why}" for why in self.unchecked]
+        found += [f"made anew: the kept state of {why}" for why in self.remade]
         if self.state == "equal" and self.ranges:
             places = ", ".join(f"{p}:{low}-{high}" for p, (low, high) in self.ranges.items())
             left = f"; {self.behind:,} messages left" if self.behind else ""
@@ -118,7 +120,7 @@ class Checker:
         if mark <= claim.mark:
             return
         chain = Chain(self._settings.chain, partition)
-        start = await self._resume(chain, claim, first, mark)
+        start = await self._resume(turn, chain, claim, first, mark)
         low = max(start, kept, claim.mark + 1)
         if low > claim.mark + 1:
             turn.unchecked.append(
@@ -150,11 +152,16 @@ class Checker:
         first = today() - timedelta(days=days)
         return {row["partition"] for row in rows if row["moved_at"].date() >= first}
 
-    async def _resume(self, chain: Chain, claim: Claim, first: int, mark: int) -> int:
+    async def _resume(self, turn: Turn, chain: Chain, claim: Claim, first: int, mark: int) -> int:
         """Give the chain a state to go on from; the first offset that it has not seen."""
         if claim.snapshot is not None and claim.snapshot_offset + 1 >= first:
-            chain.restore(claim.snapshot)
-            return claim.snapshot_offset + 1
+            try:
+                chain.restore(claim.snapshot)
+            except StateError as error:
+                turn.remade.append(f"partition {claim.partition}: {error}")
+                await self._store.forget_snapshots(claim.partition)
+            else:
+                return claim.snapshot_offset + 1
         if first == 0:
             return 0
         return await restored(chain, self._pool, self._settings, first, mark + 1)

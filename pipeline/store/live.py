@@ -82,7 +82,7 @@ class LiveStore:
             found = await connection.fetchrow(
                 statement("latest_snapshot"), self._service, partition, row["mark"]
             )
-        data = None if found is None else bytes(cramjam.zstd.decompress(found["data"]))
+        data = None if found is None else decompress(found["data"])
         offset = -1 if found is None else found["offset"]
         return Claim(partition, row["epoch"], row["mark"], offset, data)
 
@@ -142,6 +142,10 @@ class LiveStore:
                 statement("save_snapshot"), name, partition, offset, epoch, data
             )
             await connection.execute(statement("drop_snapshots"), name, partition)
+
+    async def forget_snapshots(self, partition: int) -> None:
+        """Drop what is kept of a partition's state: it is of no use."""
+        await self._pool.execute(statement("forget_snapshots"), self._service, partition)
 
     async def latest(self, stage: str, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """The newest stored row of each symbol, by symbol."""
@@ -265,3 +269,11 @@ def _storable(text: str) -> str:
 def compress(state: bytes) -> bytes:
     """A snapshot for `save_snapshot`; runs without the GIL."""
     return bytes(cramjam.zstd.compress(state, 1))
+
+
+def decompress(data: bytes) -> bytes:
+    """The snapshot that was compressed; a damaged one as it is, so that who restores it says so."""
+    try:
+        return bytes(cramjam.zstd.decompress(data))
+    except cramjam.DecompressionError:
+        return data

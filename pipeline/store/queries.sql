@@ -45,6 +45,9 @@ DELETE FROM snapshots s
        SELECT "offset" FROM snapshots WHERE service = $1 AND partition = $2
         ORDER BY "offset" DESC LIMIT 2)
 
+-- name: forget_snapshots
+DELETE FROM snapshots WHERE service = $1 AND partition = $2
+
 -- name: add_symbols
 INSERT INTO symbols (symbol, partition)
 SELECT * FROM unnest($1::text[], $2::int[])

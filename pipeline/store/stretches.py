@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 import asyncpg
-import cramjam
 import numpy as np
 
+from pipeline.store.live import decompress
 from pipeline.store.pool import Connection, Pool
 from pipeline.store.reads import rows_of
 from pipeline.store.statements import stage_statement, statement
@@ -115,4 +115,4 @@ async def kept_state(
 ) -> tuple[int, bytes] | None:
     """The oldest kept state behind an offset with low <= offset <= high: the offset, its bytes."""
     row = await pool.fetchrow(statement("kept_state"), service, partition, low, high)
-    return None if row is None else (row["offset"], bytes(cramjam.zstd.decompress(row["data"])))
+    return None if row is None else (row["offset"], decompress(row["data"]))

@@ -14,12 +14,12 @@ from pipeline.bus.ranges import read_ranges
 from pipeline.bus.topics import ensure_topics, offset_bounds
 from pipeline.errors import MisuseError, UncheckedError
 from pipeline.replay.differences import WHOLE_ROW, Difference
-from pipeline.replay.parity import ParityReport, compare
+from pipeline.replay.parity import ParityReport, checker_of, compare
 from pipeline.replay.parity_turns import Checker
 from pipeline.servers import Addresses, start_servers
 from pipeline.settings import Settings, TopicSettings, load_settings
 from pipeline.stages.chain import Chain
-from pipeline.store.live import LiveStore, PartitionBatch, compress
+from pipeline.store.live import LiveStore, PartitionBatch, compress, decompress
 from pipeline.store.pool import Pool
 from schemas.blocks import STAGES
 from schemas.codec import tick_bytes
@@ -228,6 +228,56 @@ async def test_turns_go_on_from_each_other(live: Run) -> None:
     turn = await Checker(live.kafka, live.pool, SETTINGS).turn(ENOUGH)
     assert (turn.state, turn.ranges, turn.lines()) == ("equal", {}, [])
     assert len(await alerts(live.kafka, live.partition)) == 1
+
+
+@pytest.mark.parametrize("damage", ["no compression", "another text", "a bit"])
+async def test_a_damaged_state_is_made_anew(live: Run, damage: str) -> None:
+    """Whatever was done to the kept state of the checks: one line, and all is compared on."""
+    checker = Checker(live.kafka, live.pool, SETTINGS)
+    await checker.turn(ENOUGH)
+    service = checker_of(SETTINGS)
+    kept = decompress(
+        await live.pool.fetchval("SELECT data FROM snapshots WHERE service = $1", service)
+    )
+    data = {
+        "no compression": b"\0" * 100,
+        "another text": compress(b"no state at all"),
+        "a bit": compress(kept[:-1] + bytes([kept[-1] ^ 1])),
+    }[damage]
+    await live.pool.execute("UPDATE snapshots SET data = $1 WHERE service = $2", data, service)
+    before = live._next
+    await live.publish(messages(live.partition + 100))
+    await live.store()
+    turn = await checker.turn(ENOUGH)
+    assert (turn.state, turn.ranges) == ("equal", {live.partition: (before, live._next)})
+    lines = turn.lines()
+    assert len(lines) == 2
+    assert lines[0].startswith(
+        f"made anew: the kept state of partition {live.partition}: the snapshot is damaged"
+    )
+    assert lines[1].startswith("bit-equal: ")
+    await live.publish(messages(live.partition + 200))
+    await live.store()
+    assert (await checker.turn(ENOUGH)).remade == []
+
+
+async def test_a_damaged_state_leaves_a_workers(live: Run) -> None:
+    """Where the topic has lost its beginning, the checks begin with the state of a worker."""
+    checker = Checker(live.kafka, live.pool, SETTINGS)
+    await checker.turn(ENOUGH)
+    await live.pool.execute(
+        "UPDATE snapshots SET data = 'x' WHERE service = $1", checker_of(SETTINGS)
+    )
+    before = live._next
+    await live.publish(messages(live.partition + 100))
+    await live.store()
+    await live.forget(before - 10)
+    report = await live.compare(before, live._next)
+    assert report.difference is None
+    assert report.rows["bars"] > 0
+    turn = await checker.turn(ENOUGH)
+    assert (turn.state, turn.ranges) == ("equal", {live.partition: (before, live._next)})
+    assert len(turn.remade) == 1
 
 
 async def test_a_turn_has_an_end(live: Run) -> None:
