@@ -11,8 +11,10 @@ from starlette.responses import Response
 
 from api.errors import ApiError
 from api.services import Services
+from pipeline.cache.latest import PARITY
 from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
+from schemas.times import format_rfc3339
 
 _SECONDS: Final = 2.0  # until an answer counts as none
 
@@ -23,14 +25,31 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Each server with the time of its answer; 503 without Postgres, as the cache can be missed."""
+    """Each server with the time of its answer; 503 without Postgres, as the cache can be missed.
+
+    Where `up` holds what is stored against a replay, also how the last turn of that ended.
+    """
     services: Services = request.app.state.services
     names = ("postgres", "redis")
     checks = await asyncio.gather(_check(services.symbols), _check(services.cache.ping))
     postgres, redis = (check["ok"] for check in checks)
     status = "unavailable" if not postgres else "ready" if redis else "degraded"
-    body = {"status": status, "checks": dict(zip(names, checks, strict=True))}
+    found = dict(zip(names, checks, strict=True))
+    if redis:
+        found |= await _parity(services)
+    body = {"status": status, "checks": found}
     return _json(body, HTTPStatus.OK if postgres else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+async def _parity(services: Services) -> dict[str, Any]:
+    try:
+        told = await asyncio.wait_for(services.cache.state(PARITY), _SECONDS)
+    except (UnavailableError, TimeoutError):
+        return {}
+    if told is None:
+        return {}
+    facts = {"state": told["state"], "alerts": told["alerts"], "at": format_rfc3339(told["ts"])}
+    return {PARITY: {"ok": not told["alerts"], **facts}}
 
 
 async def _check(ask: Callable[[], Awaitable[object]]) -> dict[str, Any]:

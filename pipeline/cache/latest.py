@@ -25,6 +25,7 @@ KEYS: Final[Mapping[str, str]] = {
     "equity": "equity",
 }
 ENGINES: Final = ("momentum", "base_rate")
+PARITY: Final = "parity"  # the state of the scheduled checks
 Entry = tuple[str, bytes, str]  # key, document, channel
 _CHUNK: Final = 1000
 _IDLE: Final = 30.0  # seconds a quiet subscription waits before it looks again
@@ -164,6 +165,29 @@ class Cache:
             for name, value in zip(symbols, values, strict=True)
             if value is not None
         }
+
+    async def keep_state(self, name: str, state: Mapping[str, Any], seconds: float) -> None:
+        """Say how something stands, as a JSON document that is gone after so many seconds.
+
+        Raises:
+            UnavailableError: Redis is away or slow.
+        """
+        try:
+            await self._client.set(f"state:{name}", orjson.dumps(state), ex=max(1, round(seconds)))
+        except FAILURES as error:
+            raise _away(error) from error
+
+    async def state(self, name: str) -> dict[str, Any] | None:
+        """What was said last of how something stands; None: nothing, or too long ago.
+
+        Raises:
+            UnavailableError: Redis is away or slow.
+        """
+        try:
+            found = await self._client.get(f"state:{name}")
+        except FAILURES as error:
+            raise _away(error) from error
+        return None if found is None else orjson.loads(found)
 
     async def listen(self, stages: Sequence[str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Rows as they become the latest, as (stage, document), from now on.

@@ -3,24 +3,30 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
+from pipeline.cache.latest import PARITY, Cache
 from pipeline.cli.guarding import stopped
 from pipeline.cli.options import say
 from pipeline.cli.stack import Stack
+from pipeline.clock import now_ns
+from pipeline.errors import UnavailableError
 from pipeline.replay.parity_turns import Checker
 from pipeline.replay.warm import warm
 from pipeline.store.pool import Pool
 
 _SHARE: Final = 0.5  # of the time; what is left after it waits for the next turn
+_TURNS: Final = 3  # that the state of one is told
 _LONGEST: Final = 60.0  # seconds beyond it that a server may need to answer
 
 
 class Checks:
     """A turn every so many minutes; zero is never."""
 
-    def __init__(self, running: Stack, pool: Pool, minutes: float) -> None:
+    def __init__(self, running: Stack, pool: Pool, cache: Cache, minutes: float) -> None:
         self._seconds = minutes * 60.0
+        self._cache = cache
         self._checker = Checker(running.addresses.kafka, pool, running.settings)
         self._found = Counter[str]()
         self._last = "not yet checked"
@@ -39,6 +45,7 @@ class Checks:
         await asyncio.to_thread(warm)  # compiled by the workers: what is kept of it is read
         while True:
             await self._turn()
+            await self._tell()
             if await stopped(stop, self._seconds):
                 return
 
@@ -58,3 +65,9 @@ class Checks:
             self._found["differs"] += len(turn.differences)
             for line in turn.lines():
                 say(f"parity: {line}")
+
+    async def _tell(self) -> None:
+        """For readers of /readyz elsewhere; it is gone when nobody checks any more."""
+        state = {"state": self._last, "alerts": self._found["differs"], "ts": now_ns()}
+        with suppress(UnavailableError):
+            await self._cache.keep_state(PARITY, state, _TURNS * self._seconds + 2 * _LONGEST)

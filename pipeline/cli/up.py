@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cache.latest import open_cache
 from pipeline.cli.checking import Checks
 from pipeline.cli.guarding import (
     Guard,
@@ -62,16 +63,17 @@ async def _until_stopped(running: Stack, minutes: float) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     pool = await open_pool(running.addresses.postgres, running.settings.store)
+    cache = open_cache(running.addresses.redis, running.settings.cache)
     try:
-        await _look_after(running, pool, minutes, stop)
+        await _look_after(running, pool, Checks(running, pool, cache, minutes), stop)
     finally:
+        await cache.close()
         await pool.close()
 
 
-async def _look_after(running: Stack, pool: Pool, minutes: float, stop: asyncio.Event) -> None:
+async def _look_after(running: Stack, pool: Pool, checks: Checks, stop: asyncio.Event) -> None:
     seconds = running.settings.worker.stuck_seconds
     guard = Guard(running.workers, view_of(running, pool), seconds)
-    checks = Checks(running, pool, minutes)
     async with asyncio.TaskGroup() as group:
         group.create_task(watch(running, stop))
         group.create_task(_report(running, Watcher(running, pool), guard, checks, stop))

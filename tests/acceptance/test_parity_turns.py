@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -115,6 +116,9 @@ def test_a_changed_value_is_an_alert(watched: Watched, planted: Planted) -> None
     assert (alert["offset"], alert["index"]) == (row["offset"], row["index"])
     assert (alert["live"], alert["replayed"]) == (changed, row["price"])
     assert "(alerts: 1)" in planted.ready
+    parity = httpx.get(watched.stack.api.replace("/graphql", "/readyz")).json()["checks"]["parity"]
+    assert (parity["ok"], parity["alerts"]) == (False, 1)
+    assert parity["state"] in {"differs", "equal"}  # a turn may have come after it
 
 
 async def _plant(watched: Watched) -> tuple[Any, float]:

@@ -159,12 +159,24 @@ async def test_an_empty_cache_takes_anything(cache: Cache) -> None:
     assert await offset_of(cache) == (0, 3)
 
 
+async def test_a_state_is_told_for_a_time(cache: Cache) -> None:
+    """The last one counts; it has a time to live; what nobody told is nothing."""
+    assert await cache.state("parity") is None
+    await cache.keep_state("parity", {"state": "equal", "alerts": 0}, 600.0)
+    await cache.keep_state("parity", {"state": "differs", "alerts": 1}, 300.0)
+    assert await cache.state("parity") == {"state": "differs", "alerts": 1}
+    assert 0 < await cache._client.ttl("state:parity") <= 300
+    assert await cache.state("other") is None
+
+
 async def all_calls_fail(away: Cache) -> None:
     """Every call of the cache gives up with an UnavailableError."""
     for call in (
         lambda: away.put([bar("A", 1)]),
         lambda: away.latest("bars", ["A"]),
         away.ping,
+        lambda: away.state("parity"),
+        lambda: away.keep_state("parity", {}, 60.0),
         lambda: anext(away.listen(["bars"])),
     ):
         async with asyncio.timeout(60):  # else it hangs

@@ -94,7 +94,12 @@ def test_a_broker_that_comes_back_costs_no_bit(
     """Killed and started again while it is read: the replay goes on, and writes the same files."""
     whole = replay(tmp_path / "whole", "--json")
     again = threading.Thread(target=own.restart, args=("kafka",))
-    told = at_the_first_ticks(monkeypatch, lambda: (own.kill("kafka"), again.start()))
+
+    def kill_and_start() -> None:
+        own.kill("kafka")
+        again.start()
+
+    told = at_the_first_ticks(monkeypatch, kill_and_start)
     done = replay(tmp_path / "out", "--json")
     again.join()
     assert told[0] < MESSAGES
