@@ -13,6 +13,7 @@ import pyarrow.parquet
 
 from pipeline.disk import MANIFEST, digest, unwritable, write_whole
 from pipeline.replay import metrics
+from pipeline.replay.alone import Traded, alone
 from pipeline.replay.books import Portfolio, by_regime, portfolio_of, table_of, year_of
 from pipeline.replay.figures import EQUITY, FILLS, HELD, engines, held, said, trading
 from pipeline.replay.output import check_replaceable, put
@@ -108,12 +109,30 @@ def analyse(
         "trading": trading(portfolio, curve, equity, fills, trades, year),
         "buy_and_hold": held(bars),
         "regimes": by_regime(equity, trades, regimes, cash, year),
-        "engines": engines(bars, predictions),
+    }
+    apart = alone(directory, manifest, equity)
+    scored = engines(bars, predictions)
+    figures["engines"] = {
+        name: {**scores, "alone": apart and _alone(apart[name], cash, year, trials)}
+        for name, scores in scored.items()
     }
     research = book["mode"] == "close"
     figures["research_only"] = research
     figures["warnings"] = _warnings(figures, research=research)
+    if scored and apart is None:
+        figures["warnings"].append("an instrument changed its symbol: no engine is traded alone")
     return Result(directory, manifest, figures, portfolio, trades)
+
+
+def _alone(traded: Traded, cash: float, year: int, trials: int) -> dict[str, Any]:
+    """The figures of QUANT.md 4.1 for one engine's books."""
+    portfolio = portfolio_of(traded.equity, cash)
+    curve, trades = portfolio.curve, round_trips(traded.fills)
+    return {
+        "final_equity": float(curve[-1]),
+        "performance": metrics.performance(curve, year, trials) if portfolio.books else {},
+        "trading": trading(portfolio, curve, traded.equity, traded.fills, trades, year),
+    }
 
 
 def _warnings(figures: Mapping[str, Any], *, research: bool) -> list[str]:

@@ -151,7 +151,9 @@ def by_regime(
                 "gain": float(steps.loc[steps["regime"] == name, "gain"].sum()),
                 "days": len(returns),
                 "sharpe": metrics.sharpe(returns, year),
+                "sortino": metrics.sortino(returns, year),
                 "volatility": metrics.volatility(returns, year),
+                "psr": metrics.psr(returns),
                 **metrics.trading(
                     mine["profit"].to_numpy(float),
                     mine["fees"].to_numpy(float),

@@ -20,12 +20,17 @@ FILLS: Final = (
 HELD: Final = (*BOOK, "life", "close", "scale")
 NULL_ENGINE: Final = "p_base_rate"
 COMBINED: Final = "combined"
-_P_UP: Final = "p_up"
+P_UP: Final = "p_up"
 
 
 def said() -> tuple[str, ...]:
     """The columns of `predictions` that are scored: the horizon and each engine's probability."""
     return ("horizon", *(name for name in names_of("predictions") if name.startswith("p_")))
+
+
+def name_of(column: str) -> str:
+    """The engine whose probability a column of `predictions` holds."""
+    return COMBINED if column == P_UP else column.removeprefix("p_")
 
 
 def trading(
@@ -101,7 +106,7 @@ def engines(bars: pd.DataFrame, predictions: pd.DataFrame) -> Mapping[str, Any]:
     rose = (later > level).to_numpy()[told]
     null = predictions[NULL_ENGINE].to_numpy()[told]
     return {
-        COMBINED if name == _P_UP else name.removeprefix("p_"): {
+        name_of(name): {
             "horizon": horizon,
             **scoring.scores(predictions[name].to_numpy()[told], rose, null, horizon),
         }

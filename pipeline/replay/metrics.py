@@ -139,6 +139,15 @@ def probabilistic_sharpe(
     return _NORMAL.cdf((ratio - benchmark) * math.sqrt(n - 1) / math.sqrt(variance))
 
 
+def psr(returns: Array, benchmark: float = 0.0) -> Figure:
+    """`probabilistic_sharpe` of returns, with their own skewness and kurtosis."""
+    ratio = sharpe(returns, 1.0)
+    if ratio is None:
+        return None
+    skew, kurt = skewness(returns) or 0.0, kurtosis(returns) or _NORMAL_KURTOSIS
+    return probabilistic_sharpe(ratio, len(returns), skew, kurt, benchmark)
+
+
 def expected_best_sharpe(variance: float, trials: int) -> float:
     """SR*: what the best of so many trials without skill is expected to show, per period.
 
@@ -181,17 +190,13 @@ def performance(
         "calmar": calmar(equity, year),
         "skewness": skewness(returns),
         "kurtosis": kurtosis(returns),
-        "psr": None,
+        "psr": psr(returns),
         "dsr": None,
     }
-    per_period = sharpe(returns, 1.0)
-    if per_period is not None:
-        n = len(returns)
-        skew, kurt = found["skewness"] or 0.0, found["kurtosis"] or _NORMAL_KURTOSIS
+    n = len(returns)
+    if n > 1:
         variance = 1.0 / (n - 1) if trials_variance is None else trials_variance
-        best = expected_best_sharpe(variance, trials)
-        found["psr"] = probabilistic_sharpe(per_period, n, skew, kurt)
-        found["dsr"] = probabilistic_sharpe(per_period, n, skew, kurt, best)
+        found["dsr"] = psr(returns, expected_best_sharpe(variance, trials))
     return found
 
 

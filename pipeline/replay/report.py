@@ -229,20 +229,36 @@ def report(result: Result) -> str:
         "monthly": _monthly(result),
         "regimes": grid(
             found["regimes"],
-            ("regime", "share_of_time", "gain", "days", "sharpe", "trades", "win_rate",
-             "profit_factor", "profit"),
+            ("regime", "share_of_time", "gain", "days", "sharpe", "sortino", "psr", "trades",
+             "win_rate", "profit_factor", "profit"),
         ),
         "engines": grid(
             engines,
             ("engine", "horizon", "n", "log_loss", "log_loss_less_null", "brier", "auc", "hit_rate",
              "hit_rate_95", "ece"),
         ),
+        "alone": _alone(result),
         "calibration": _calibration(result),
         "quality": _quality(result),
         "manifest": html.escape(json.dumps(result.manifest, indent=1)),
         "year": str(found["clock"]["periods_per_year"]),
     }  # fmt: skip
     return page("report.html", f"Backtest of {html.escape(inputs_of(result.manifest))}", values)
+
+
+def _alone(result: Result) -> str:
+    rows = []
+    for name, one in result.metrics["engines"].items():
+        apart = one["alone"]
+        if apart is not None:
+            rows.append({"engine": name, **apart["trading"], **apart["performance"]})
+    if not rows:
+        return "<p>No engine was traded alone.</p>"
+    return grid(
+        rows,
+        ("engine", "total_return", "sharpe", "sortino", "max_drawdown", "psr", "dsr", "trades",
+         "win_rate", "profit_factor", "turnover", "exposure", "all_fees"),
+    )  # fmt: skip
 
 
 def _held(value: float | None) -> str:

@@ -63,7 +63,7 @@ class Chain:
             Custom(settings.user),
             Regimes(settings.regimes),
             Predictions(settings.predictions),
-            *_books(settings),
+            *book_stages(settings),
         )
         self._settings = settings
         self._fingerprint = settings.fingerprint()  # after a user's columns have joined
@@ -108,7 +108,7 @@ class Chain:
 
     def begin_books(self) -> None:
         """Decide anew from here on, with first cash; what was learnt of the prices stays."""
-        begun = _books(self._settings)
+        begun = book_stages(self._settings)
         self._stages = (*self._stages[: -len(begun)], *begun)
 
     def copied(self) -> Callable[[], bytes]:
@@ -153,7 +153,7 @@ def _with_clock(settings: ChainSettings) -> FeaturesSettings:
     return settings.features.model_copy(update={"bar_ns": width, "reference_join": join})
 
 
-def _books(settings: ChainSettings) -> tuple[Stage, ...]:
+def book_stages(settings: ChainSettings) -> tuple[Stage, ...]:
     """The last stages: what is decided, and the books that trade it."""
     return Signals(settings.signals), _fills(settings), Equity(settings.equity)
 

@@ -15,6 +15,8 @@ _MARKS: Final = (
 _NUMBERS: Final = (
     "close", "volume", "exec_price", "exec_bid", "exec_ask", "scale", "volume_scale"
 )  # fmt: skip
+BARS_READ: Final = tuple(dict.fromkeys((*HEAD, *_MARKS, *_NUMBERS)))
+"""Columns of `bars` that this stage, the one before it and the one behind it read."""
 _FLOATS: Final = {
     "quantity": kernels.QUANTITY,
     "price": kernels.PRICE,

@@ -350,3 +350,27 @@ async def test_what_is_shared_among_runs_is_what_is_replayed(
         # Books of several partitions are summed up in another order.
         assert figures["final_equity"] == pytest.approx(truth["final_equity"], rel=1e-14)
         assert figures["auc"] == pytest.approx(truth["engines"]["combined"]["auc"], rel=1e-12)
+
+
+async def test_engines_trade_alone_in_each_partition(
+    addresses: Addresses, make: Make, tmp_path: Path
+) -> None:
+    """Merged partitions are traded as each by itself; combined they bring what was traded."""
+    settings = load_settings(["bars.clock=time:10s", "signals.cost_bp=0"])
+    topic = await make(3)
+
+    async def analysed(name: str, request: Request) -> dict[str, Any]:
+        manifest = await replayed(addresses.kafka, request, tmp_path / name, settings)
+        return dict(analyse(tmp_path / name, manifest).metrics)
+
+    whole = await analysed("whole", Request(topic))
+    parts = [await analysed(f"p{n}", Request(topic, offsets={n: (None, None)})) for n in (0, 1)]
+    combined = whole["engines"]["combined"]["alone"]
+    # Books of several partitions are summed up in another order.
+    assert combined["final_equity"] == pytest.approx(whole["final_equity"], rel=1e-14)
+    assert combined["trading"]["fills"] == whole["trading"]["fills"] > 20
+    for engine, one in whole["engines"].items():
+        mine = [part["engines"][engine]["alone"] for part in parts]
+        total = sum(part["final_equity"] for part in mine)
+        assert one["alone"]["final_equity"] == pytest.approx(total, rel=1e-14)
+        assert one["alone"]["trading"]["trades"] == sum(part["trading"]["trades"] for part in mine)

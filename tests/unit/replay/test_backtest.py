@@ -18,8 +18,10 @@ from pipeline.replay.engine import replay_file
 from pipeline.replay.pages import thinned
 from pipeline.replay.report import months_of, report
 from pipeline.settings import Settings, load_settings
+from pipeline.stages.base import Block
+from pipeline.stages.predictions import Predictions
 from schemas import blocks
-from schemas.blocks import STAGES
+from schemas.blocks import STAGES, Rows
 from tests.fixtures.ticks import walk
 from tests.unit.replay.test_crossing import crossing, sp500
 
@@ -257,3 +259,54 @@ def test_engines_are_scored_on_what_came(tmp_path: Path) -> None:
     assert found["momentum"]["hit_rate"] == pytest.approx(np.mean(hits), rel=1e-12)
     assert found["base_rate"]["log_loss_less_null"] == 0.0
     assert set(found) == {"combined", "momentum", "base_rate"}
+
+
+@pytest.mark.parametrize("clock", ["ticks:5", "time:10s"])
+def test_an_engine_alone_trades_as_the_chain_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: str
+) -> None:
+    """A whole backtest of a chain that knows one engine only brings what is told of it alone."""
+    sets = [f"bars.clock={clock}", "replay.row_group=700", "signals.cost_bp=0", "fills.taker_bp=2"]
+    settings = load_settings(sets)
+    table = walk(12_000, ("B", "A", "C"))
+    told = run(table, tmp_path / "out", settings, trials=7)
+    assert told["engines"]["combined"]["alone"]["performance"] == told["performance"]
+    assert told["engines"]["combined"]["alone"]["trading"] == told["trading"]
+    step = Predictions.step
+    for engine in ("momentum", "base_rate"):
+
+        def only(self: Predictions, block: Block, name: str = f"p_{engine}") -> Block:
+            rows = step(self, block).rows["predictions"]
+            columns = {**rows.columns, "p_up": rows[name]} if len(rows) else rows.columns
+            return block.plus(Rows("predictions", columns, rows.symbols))
+
+        monkeypatch.setattr(Predictions, "step", only)
+        truth = run(table, tmp_path / engine, settings, trials=7)
+        monkeypatch.undo()
+        alone = told["engines"][engine]["alone"]
+        assert alone["final_equity"] == truth["final_equity"]
+        assert alone["performance"] == truth["performance"]
+        assert alone["trading"] == truth["trading"]
+    ends = {one["alone"]["final_equity"] for one in told["engines"].values()}
+    assert len(ends) == 3, "each trades otherwise"
+
+
+def test_a_strategy_that_follows_a_column_leaves_engines_their_own(tmp_path: Path) -> None:
+    """What is traded is the column; alone an engine trades its probability."""
+    base = ["bars.clock=ticks:5", "signals.cost_bp=0"]
+    plain = run(walk(3000), tmp_path / "plain", load_settings(base))
+    led = run(walk(3000), tmp_path / "led", load_settings([*base, "signals.follow=momentum_20"]))
+    assert led["final_equity"] != plain["final_equity"]
+    for engine in ("combined", "momentum", "base_rate"):
+        assert led["engines"][engine]["alone"] == plain["engines"][engine]["alone"]
+
+
+def test_a_changed_symbol_leaves_no_engine_alone(tmp_path: Path) -> None:
+    """What was written does not tell of it: null and a warning, not wrong figures."""
+    table = walk(3000, ("A",))
+    table.loc[1500:, "symbol"] = "NEW"
+    table["was"] = [None] * 1500 + ["A"] + [None] * 1499
+    found = run(table, tmp_path / "out", load_settings(["bars.clock=ticks:5"]))
+    assert {one["alone"] for one in found["engines"].values()} == {None}
+    assert "no engine is traded alone" in found["warnings"][-1]
+    assert "No engine was traded alone" in (tmp_path / "out" / REPORT).read_text()

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from pipeline.replay.books import by_regime, exposure, portfolio_of, tagged, year_of
 from pipeline.replay.trades import round_trips
@@ -111,3 +112,25 @@ def test_gains_belong_to_the_regime_before_them() -> None:
     assert found["low, range"]["trades"] == 1
     assert found["low, range"]["profit"] == -1.0
     assert found["high, trend"]["sharpe"] is None  # of one day
+
+
+def test_ratios_of_a_regime_are_those_of_its_days() -> None:
+    """Sharpe, Sortino and PSR of the days that began in it, by numpy and scipy."""
+    levels = [100.0, 101.0, 99.0, 102.5, 102.0, 104.0, 103.0]
+    table = books(*(("A", (k + 1) * DAY, level) for k, level in enumerate(levels)))
+    found = {
+        row["regime"]: row for row in by_regime(table, round_trips(fills()), regimes(), 100.0, 252)
+    }
+    rates = np.diff(levels)[2:] / levels[2:-1]  # the days after the third one's tag
+    wild = found["high, trend"]
+    assert wild["days"] == len(rates)
+    assert wild["sharpe"] == pytest.approx(
+        rates.mean() / rates.std(ddof=1) * np.sqrt(252), rel=1e-12
+    )
+    down = np.sqrt((np.minimum(rates, 0.0) ** 2).mean())
+    assert wild["sortino"] == pytest.approx(rates.mean() / down * np.sqrt(252), rel=1e-12)
+    ratio = rates.mean() / rates.std(ddof=1)
+    skew, kurt = stats.skew(rates), stats.kurtosis(rates, fisher=False)
+    spread = np.sqrt(1 - skew * ratio + (kurt - 1) / 4 * ratio**2)
+    psr = stats.norm.cdf(ratio * np.sqrt(len(rates) - 1) / spread)
+    assert wild["psr"] == pytest.approx(psr, rel=1e-12)
