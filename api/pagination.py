@@ -49,6 +49,8 @@ class Window:
     before: Cursor | None
     limit: int
     backward: bool
+    known: int | None = None
+    """Only what was known by then (ns)."""
 
 
 def read_window(arguments: Mapping[str, Any], page_max: int) -> Window:
@@ -63,14 +65,25 @@ def read_window(arguments: Mapping[str, Any], page_max: int) -> Window:
     limit = read_limit("first" if last is None else "last", first, last, page_max)
     after, before = arguments.get("after"), arguments.get("before")
     start, end = arguments.get("from"), arguments.get("to")
+    known, last_event = read_moment(arguments.get("as_of") or {})
     return Window(
         start=_EARLIEST if start is None else start,
-        end=_LATEST if end is None else end,
+        end=min(_LATEST if end is None else end, last_event + 1),
         after=None if after is None else decode_cursor(after),
         before=None if before is None else decode_cursor(before),
         limit=limit,
         backward=last is not None,
+        known=known,
     )
+
+
+def read_moment(as_of: Mapping[str, int | None]) -> tuple[int | None, int]:
+    """Of an `AsOf` the time of our knowledge, if there is one, and of the last event (ns)."""
+    known = as_of.get("known_at")
+    event = as_of.get("event_time")
+    if event is None:
+        event = known
+    return known, _LATEST - 1 if event is None else min(event, _LATEST - 1)
 
 
 def read_limit(name: str, first: int | None, last: int | None, page_max: int) -> int:

@@ -14,7 +14,8 @@ from api.errors import ApiError, Code
 from api.names import ENUMS, HISTORY, LATEST, MAY_LACK, TYPES, camel
 from api.pagination import Fetch, Page, read_limit, read_page, read_window
 from api.scalars import big_int, date_time
-from pipeline.store import reads
+from pipeline.store import history
+from pipeline.store.reads import Cursor
 from schemas.blocks import COLUMNS
 from schemas.ticks import SYMBOL_PATTERN
 
@@ -69,16 +70,28 @@ def history_resolver(stage: str) -> Callable[..., Any]:
     async def resolve(_: None, info: Info, symbol: str, **arguments: Any) -> Page:
         services = info.context.services
         window = read_window(arguments, services.settings.api.page_max)
-        fetch: Fetch = partial(read_history, info.context, stage, checked(symbol))
+        fetch: Fetch = partial(
+            read_history, info.context, stage, checked(symbol), known=window.known
+        )
         return await read_page(window, fetch)
 
     return resolve
 
 
-async def read_history(context: Context, stage: str, symbol: str, *where: Any) -> list[Row]:
+async def read_history(
+    context: Context,
+    stage: str,
+    symbol: str,
+    start: int,
+    end: int,
+    limit: int,
+    after: Cursor | None,
+    before: Cursor | None,
+    known: int | None,
+) -> list[Row]:
     """Rows of a symbol's history."""
     async with context.services.postgres() as pool:
-        return await reads.history(pool, stage, symbol, *where)
+        return await history.read(pool, stage, symbol, start, end, limit, after, before, known)
 
 
 def or_none(column: str) -> Callable[[Row, Info], int | None]:

@@ -14,15 +14,16 @@ from pipeline.bus.ranges import read_ranges
 from pipeline.cli.options import say
 from pipeline.cli.stack import Stack
 from pipeline.cli.watching import observe
-from pipeline.clock import today
+from pipeline.clock import monotonic, today
 from pipeline.errors import TickstreamError, UnavailableError
 from pipeline.servers.services import Service
 from pipeline.servers.watchdog import Observation, Stuck, Watch, look, restarted, state, verdict
 from pipeline.store.pool import RETRYABLE, Pool
-from pipeline.store.upkeep import keep
+from pipeline.store.upkeep import keep, summarise
 from schemas.topics import PRICES
 
 _ROUND: Final = 600.0  # seconds between two rounds of upkeep
+_SUMMARY: Final = 2.0  # seconds until what was stored last is in the index of its day
 _OFTEN: Final = 12  # looks within `worker.stuck_seconds`, roughly
 _LONGEST: Final = 5.0  # seconds between two looks
 _ANSWER: Final = 10.0  # seconds until an answer counts as none
@@ -131,14 +132,20 @@ async def guard_workers(guard: Guard, seconds: float, stop: asyncio.Event) -> No
 
 async def keep_tables(running: Stack, pool: Pool, stop: asyncio.Event) -> None:
     """A round of upkeep now and every ten minutes; its trouble is a line, not an end."""
+    again = quiet_until = 0.0
     while True:
         try:
-            line = (await keep(pool, running.settings.store, today())).line()
-            if line:
-                say(f"tables: {line}")
+            if monotonic() >= again:
+                again = monotonic() + _ROUND
+                line = (await keep(pool, running.settings.store, today())).line()
+                if line:
+                    say(f"tables: {line}")
+            await summarise(pool, today())
         except (TickstreamError, *RETRYABLE) as error:
-            say(f"tables not kept: {error}")
-        if await stopped(stop, _ROUND):
+            if monotonic() >= quiet_until:
+                quiet_until = monotonic() + _ROUND
+                say(f"tables not kept: {error}")
+        if await stopped(stop, _SUMMARY):
             return
 
 

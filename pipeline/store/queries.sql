@@ -81,16 +81,58 @@ SELECT {columns} FROM {stage}
  ORDER BY "offset", "index" LIMIT $8
 
 -- name: history_forward
-SELECT {columns} FROM {stage}
- WHERE run = 0 AND symbol = $1 AND ts >= $2 AND ts < $3
-   AND (ts, partition, "offset", "index") > ($4, $5, $6, $7)
- ORDER BY ts, partition, "offset", "index" LIMIT $8
+SELECT {columns} FROM {leaf}
+ WHERE run = 0 AND symbol = $1 AND ts >= $2 AND ts <= $3 AND known_at <= $4
+   AND (ts, partition, "offset", "index") > ($5, $6, $7, $8)
+ ORDER BY ts, partition, "offset", "index" LIMIT $9
 
 -- name: history_backward
-SELECT {columns} FROM {stage}
- WHERE run = 0 AND symbol = $1 AND ts >= $2 AND ts < $3
-   AND (ts, partition, "offset", "index") < ($4, $5, $6, $7)
- ORDER BY ts DESC, partition DESC, "offset" DESC, "index" DESC LIMIT $8
+SELECT {columns} FROM {leaf}
+ WHERE run = 0 AND symbol = $1 AND ts >= $2 AND ts <= $3 AND known_at <= $4
+   AND (ts, partition, "offset", "index") < ($5, $6, $7, $8)
+ ORDER BY ts DESC, partition DESC, "offset" DESC, "index" DESC LIMIT $9
+
+-- name: plan_by_index
+SELECT set_config('enable_seqscan', 'off', true), set_config('max_parallel_workers_per_gather', '0', true),
+       set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)
+
+-- name: is_migrated
+SELECT to_regclass($1) IS NOT NULL AND to_regclass('extents') IS NOT NULL
+
+-- name: unsettled
+SELECT c.relname AS name, coalesce(x.indisvalid, false) AS indexed,
+       pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages
+  FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+  LEFT JOIN (pg_index x JOIN pg_class n ON n.oid = x.indexrelid)
+    ON x.indrelid = c.oid AND n.relname = c.relname || '_symbol_ts'
+ WHERE h.inhparent = $1::text::regclass AND NOT EXISTS (SELECT FROM settled s WHERE s.leaf = c.relname)
+
+-- name: extents
+SELECT leaf AS name, first_ts, last_ts, lead FROM extents
+ WHERE stage = $1 AND symbol = $2 AND last_ts >= $3 AND first_ts <= $4 AND first_known_at <= $5
+
+-- name: page_times
+SELECT ts, (ctid::text::point)[0]::bigint AS page FROM {leaf} WHERE ctid = ANY ($1::text[]::tid[])
+
+-- name: refuses_rows
+SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = $1::text::regclass AND conname = $2)
+
+-- name: settle
+INSERT INTO settled (leaf, stage) VALUES ($1, $2)
+
+-- name: count_extents
+INSERT INTO extents (stage, symbol, leaf, count, first_ts, last_ts, first_known_at, lead)
+SELECT $2, symbol, $1, count(*), min(ts), max(ts), min(known_at),
+       least(greatest(max(ts::numeric - known_at), -9223372036854775808), 9223372036854775807)::bigint
+  FROM {leaf} WHERE run = 0 GROUP BY symbol
+
+-- name: unsettle
+DELETE FROM settled WHERE leaf = $1
+
+-- name: summarise
+SELECT coalesce(sum(brin_summarize_new_values(x.indexrelid)), 0)
+  FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am a ON a.oid = c.relam
+ WHERE x.indrelid = to_regclass($1) AND a.amname = 'brin'
 
 -- name: counts
 SELECT count(*) FROM {stage} WHERE run = 0
@@ -110,7 +152,8 @@ SELECT * FROM signals WHERE run = 0 ORDER BY ts DESC, "offset" DESC, "index" DES
 SELECT pg_try_advisory_lock($1)
 
 -- name: leaves
-SELECT c.relname AS name, x.indisvalid AS indexed
+SELECT c.relname AS name, x.indisvalid AS indexed,
+       EXISTS (SELECT FROM settled s WHERE s.leaf = c.relname) AS settled
   FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
   LEFT JOIN (pg_index x JOIN pg_class n ON n.oid = x.indexrelid)
     ON x.indrelid = c.oid AND n.relname = c.relname || '_symbol_ts'

@@ -1,4 +1,4 @@
-"""What readers ask of the stage tables: latest rows, history by range, counts, offsets."""
+"""What readers ask of the stage tables: latest rows, counts, offsets."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -38,29 +38,6 @@ async def latest(pool: Pool, stage: str, names: Sequence[str]) -> dict[str, dict
     """The live row of highest identity of each symbol, by symbol; those without are left out."""
     rows = await pool.fetch(stage_statement("latest", stage), list(names))
     return {row["symbol"]: document(row) for row in rows}
-
-
-async def history(
-    pool: Pool,
-    stage: str,
-    symbol: str,
-    start: int,
-    end: int,
-    limit: int,
-    after: Cursor | None = None,
-    before: Cursor | None = None,
-) -> list[dict[str, Any]]:
-    """Up to `limit` live rows of a symbol with start <= ts < end (ns), in the order of time.
-
-    After `after`, or, when `before` is given, the last ones before it.
-    """
-    if before is None:
-        name, edge = "history_forward", after or FIRST
-    else:
-        name, edge = "history_backward", before
-    rows = await pool.fetch(stage_statement(name, stage), symbol, start, end, *edge, limit)
-    found = [document(row) for row in rows]
-    return found if before is None else found[::-1]
 
 
 async def count(pool: Pool, stage: str) -> int:

@@ -28,6 +28,11 @@ def stage_statement(name: str, stage: str) -> str:
     return _filled(name, stage, names_of(stage))
 
 
+def leaf_statement(name: str, stage: str, leaf: str) -> str:
+    """A statement over the table of one day: {leaf} is from the catalogue, never from outside."""
+    return stage_statement(name, stage).replace("{leaf}", leaf)
+
+
 @cache
 def _filled(name: str, stage: str, columns: tuple[str, ...]) -> str:
     listed = ", ".join(f'"{column}"' for column in columns)

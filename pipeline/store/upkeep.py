@@ -1,8 +1,9 @@
-"""Upkeep of the daily tables: made ahead of need, indexed when over, dropped when old."""
+"""Upkeep of the daily tables: made ahead of need, indexed when over, settled, dropped when old."""
 
 import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -11,13 +12,14 @@ import asyncpg
 
 from pipeline.errors import TickstreamError
 from pipeline.settings import StoreSettings
-from pipeline.store.migrate import ensure_days
+from pipeline.store.migrate import ensure_days, leaf
 from pipeline.store.pool import Connection, Pool
-from pipeline.store.statements import statement
+from pipeline.store.statements import leaf_statement, statement
 from schemas.blocks import STAGES
 
 _LOCK: Final = 7_216_455_302  # any number, the same for all of us; migrations have their own
 _AHEAD: Final = 3  # today, tomorrow and the day after
+_LATE: Final = 2  # days until nobody writes into a day any more
 _CHUNK: Final = 5_000  # rows deleted in one transaction
 _BUILD: Final = 3600.0  # seconds an index may take; a round that is cut is repaired by the next
 # A queue forms behind whoever waits for a whole stage table: wait briefly, and then again.
@@ -36,6 +38,7 @@ class Round:
     busy: tuple[str, ...] = ()  # too old but in use; a later round drops them
     forgotten: int = 0  # rejected messages
     indexed: tuple[str, ...] = ()
+    settled: tuple[str, ...] = ()
 
     def line(self) -> str:
         """For a log; empty when there was nothing to do."""
@@ -46,6 +49,7 @@ class Round:
                 ("dropped", self.dropped),
                 ("could not yet drop", self.busy),
                 ("indexed", self.indexed),
+                ("settled", self.settled),
             )
             if names
         ]
@@ -56,9 +60,11 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class _Leaf:
+    stage: str
     name: str
     day: date
     indexed: bool | None  # None: no index, False: one that was left behind half built
+    settled: bool
 
 
 async def keep(pool: Pool, settings: StoreSettings, today: date) -> Round:
@@ -95,7 +101,36 @@ async def _round(connection: Connection, settings: StoreSettings, today: date) -
     gone = {*dropped, *busy}
     closed = [one for one in leaves if one.day < today and one.name not in gone]
     indexed = await _index(connection, [one for one in closed if not one.indexed])
-    return Round(True, tuple(made), tuple(dropped), tuple(busy), forgotten, tuple(indexed))
+    quiet = today - timedelta(days=_LATE)
+    over = [one for one in closed if one.day <= quiet and not one.settled]
+    settled = [one.name for one in over if await _settle(connection, one)]
+    return Round(
+        True, tuple(made), tuple(dropped), tuple(busy), forgotten, tuple(indexed), tuple(settled)
+    )
+
+
+async def summarise(pool: Pool, today: date) -> int:
+    """Take the newest pages of today's tables into their indexes; returns how many ranges.
+
+    Until then every reader of history reads all of them.
+
+    Raises:
+        UnavailableError: Postgres does not answer.
+    """
+    count = 0
+    async with pool.acquire() as connection:
+        for stage in STAGES:
+            async with connection.transaction():
+                # A vacuum that holds the lock does the same; who waits longer has it cancelled.
+                await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_MS}")
+                with suppress(asyncpg.LockNotAvailableError):
+                    count += await _summarised(connection, leaf(stage, today))
+    return count
+
+
+async def _summarised(connection: Connection, name: str) -> int:
+    async with connection.transaction():
+        return int(await connection.fetchval(statement("summarise"), name))
 
 
 async def _leaves(connection: Connection, stage: str) -> list[_Leaf]:
@@ -104,7 +139,7 @@ async def _leaves(connection: Connection, stage: str) -> list[_Leaf]:
     for row in await connection.fetch(statement("leaves"), stage):
         day = _day_of(stage, row["name"])
         if day is not None:
-            found.append(_Leaf(row["name"], day, row["indexed"]))
+            found.append(_Leaf(stage, row["name"], day, row["indexed"], row["settled"]))
     return found
 
 
@@ -121,13 +156,35 @@ def _day_of(stage: str, name: str) -> date | None:
 
 async def _drop(connection: Connection, name: str) -> bool:
     """Drop a table, unless its stage stays in use; whether it is gone."""
+    await connection.execute(statement("unsettle"), name)  # before readers are sent to it in vain
+    return await _briefly(connection, f"DROP TABLE IF EXISTS {name}")
+
+
+async def _settle(connection: Connection, one: _Leaf) -> bool:
+    """Have a table refuse rows, then count what it holds; whether it was done."""
+    rule = f"{one.name}_settled"
+    if not await connection.fetchval(statement("refuses_rows"), one.name, rule):
+        # Who computed its day two days ago and slept since is refused, and begins anew.
+        sql = f"ALTER TABLE {one.name} ADD CONSTRAINT {rule} CHECK (false) NOT VALID"
+        if not await _briefly(connection, sql):
+            return False
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL statement_timeout = {int(_BUILD * 1000)}")
+        await connection.execute(statement("settle"), one.name, one.stage)
+        sql = leaf_statement("count_extents", one.stage, one.name)
+        await connection.execute(sql, one.name, one.stage, timeout=_BUILD + 5)
+    return True
+
+
+async def _briefly(connection: Connection, sql: str) -> bool:
+    """Do what needs a table alone, without a queue forming behind it; whether it was done."""
     await connection.execute(f"SET lock_timeout = {_LOCK_MS}")
     try:
         for attempt in range(_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(_PAUSE)
             try:
-                await connection.execute(f"DROP TABLE IF EXISTS {name}")
+                await connection.execute(sql)
             except asyncpg.LockNotAvailableError:
                 continue
             return True

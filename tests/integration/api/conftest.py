@@ -1,13 +1,17 @@
 """Real Postgres and Valkey for the API, a fresh database per test."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from redis.asyncio import Redis
 
+from api.app import create_app
 from pipeline.cache.latest import Cache, entries, open_cache
 from pipeline.servers.postgres import PostgresServer
 from pipeline.servers.valkey import ValkeyServer
@@ -120,3 +124,32 @@ async def feed(settings: Settings) -> AsyncIterator[Feed]:
     yield Feed(store, cache, claim.epoch)
     await cache.close()
     await pool.close()
+
+
+@asynccontextmanager
+async def served(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a started application; it is ready unless something is away."""
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
+        await becomes(client, "ready", tries=20)
+        yield client
+
+
+async def becomes(client: httpx.AsyncClient, status: str, tries: int = 200) -> bool:
+    """Wait until /readyz has this status."""
+    for _ in range(tries):
+        if (await client.get("/readyz")).json()["status"] == status:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def ask(client: httpx.AsyncClient, query: str, **variables: Any) -> dict[str, Any]:
+    """The response to a query."""
+    body = {"query": query, "variables": variables}
+    answer: dict[str, Any] = (await client.post("/graphql", json=body)).json()
+    return answer

@@ -1,49 +1,15 @@
 """The API over real Postgres and Valkey, without a socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
-import httpx
 import pytest
 
-from api.app import create_app
 from api.names import LATEST, camel
 from pipeline.servers.postgres import PostgresServer
 from pipeline.servers.valkey import ValkeyServer
 from pipeline.settings import Settings
 from schemas.blocks import COLUMNS, STAGES
-from tests.integration.api.conftest import Feed, make_rows
-
-
-@asynccontextmanager
-async def served(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a started application; it is ready unless something is away."""
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
-    ):
-        await becomes(client, "ready", tries=20)
-        yield client
-
-
-async def becomes(client: httpx.AsyncClient, status: str, tries: int = 200) -> bool:
-    """Wait until /readyz has this status."""
-    for _ in range(tries):
-        if (await client.get("/readyz")).json()["status"] == status:
-            return True
-        await asyncio.sleep(0.05)
-    return False
-
-
-async def ask(client: httpx.AsyncClient, query: str, **variables: Any) -> dict[str, Any]:
-    """The response to a query."""
-    body = {"query": query, "variables": variables}
-    answer: dict[str, Any] = (await client.post("/graphql", json=body)).json()
-    return answer
+from tests.integration.api.conftest import Feed, ask, becomes, make_rows, served
 
 
 def everything() -> str:

@@ -11,7 +11,7 @@ from pipeline.clock import today
 from pipeline.errors import UnavailableError
 from pipeline.replay.differences import first_difference
 from pipeline.settings import StoreSettings
-from pipeline.store import reads
+from pipeline.store import history, reads
 from pipeline.store.live import LiveStore, PartitionBatch
 from pipeline.store.pool import Pool, open_pool
 from pipeline.store.statements import stage_statement
@@ -91,7 +91,7 @@ async def pages(pool: Pool, limit: int, *, backward: bool) -> list[list[int]]:
     found: list[list[int]] = []
     edge = reads.LAST if backward else None
     while True:
-        page = await reads.history(
+        page = await history.read(
             pool, "bars", "A", 0, 2**62, limit,
             after=None if backward else edge, before=edge if backward else None,
         )  # fmt: skip
@@ -120,7 +120,7 @@ async def test_history_holds_its_bounds(pool: Pool) -> None:
     await store(pool, "bars", rows_of("bars", range(10), symbols=["A", "B"]))
 
     async def offsets(start: int, end: int) -> Sequence[int]:
-        page = await reads.history(pool, "bars", "A", start, end, 100)
+        page = await history.read(pool, "bars", "A", start, end, 100)
         return [row["offset"] for row in page]
 
     assert await offsets(2000, 6000) == [2, 4]
@@ -145,7 +145,7 @@ async def test_other_runs_are_not_live(pool: Pool) -> None:
     assert await reads.count(pool, "bars") == 3
     assert (await everything(pool, "bars", 0, 0, 9))["offset"].tolist() == [0, 1, 2]
     assert (await reads.latest(pool, "bars", ["A"]))["A"]["offset"] == 2
-    assert len(await reads.history(pool, "bars", "A", 0, 2**62, 9)) == 3
+    assert len(await history.read(pool, "bars", "A", 0, 2**62, 9)) == 3
     assert await reads.offset_bounds(pool, "bars", None, None) == {0: (0, 2)}
 
 

@@ -284,5 +284,5 @@ async def test_while_one_works_another_leaves(pool: Pool) -> None:
 async def test_a_refusal_is_one_line(pool: Pool) -> None:
     """What Postgres says reaches the log as an error of ours."""
     await pool.execute("DROP TABLE rejected")
-    with pytest.raises(TickstreamError, match=r'^upkeep of the tables: .*"rejected".*not exist$'):
+    with pytest.raises(TickstreamError, match=r'^Postgres: .*"rejected" does not exist: run'):
         await keep(pool, TWO_DAYS, TODAY)

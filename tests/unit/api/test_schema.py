@@ -4,6 +4,7 @@ from pathlib import Path
 
 from graphql import (
     GraphQLEnumType,
+    GraphQLInputObjectType,
     GraphQLObjectType,
     GraphQLScalarType,
     print_schema,
@@ -40,6 +41,8 @@ def test_everything_is_described() -> None:
                 ]
         elif isinstance(kind, GraphQLEnumType):
             silent += [f"{name}.{v}" for v, value in kind.values.items() if not value.description]
+        elif isinstance(kind, GraphQLInputObjectType):
+            silent += [f"{name}.{v}" for v, value in kind.fields.items() if not value.description]
         else:
             assert isinstance(kind, GraphQLScalarType)
     assert silent == []
