@@ -12,7 +12,7 @@ from pipeline.errors import MisuseError
 from pipeline.replay.experiment import REPORT
 from pipeline.replay.shared_ticks import SharedTicks
 from pipeline.replay.splits import Fold as Split
-from pipeline.replay.splits import Scheme, edges_of, even_edges, folds_of
+from pipeline.replay.splits import Scheme, edges_of, even_edges, folds_of, kfolds_of
 from pipeline.replay.sweep import sweep as run_sweep
 from pipeline.replay.sweep_report import sweep_report, told_parameters
 from pipeline.replay.walkforward import walkforward as run_walkforward
@@ -66,10 +66,10 @@ def _best(found: Mapping[str, Any]) -> str:
 @run_options
 @click.option(
     "--scheme",
-    type=click.Choice(["anchored", "rolling"]),
+    type=click.Choice(["anchored", "rolling", "kfold"]),
     default="anchored",
     show_default=True,
-    help="Training from the first tick on, or on a window of fixed length.",
+    help="Training from the first tick on, on a window of fixed length, or on all but the test.",
 )
 @click.option(
     "--windows",
@@ -88,7 +88,7 @@ def _best(found: Mapping[str, Any]) -> str:
     type=click.IntRange(0, 100_000),
     default=0,
     show_default=True,
-    help="So many bars more.",
+    help="So many bars more; of kfold, behind a test.",
 )
 def walkforward(
     asked: Asked,
@@ -102,15 +102,17 @@ def walkforward(
     """Choose parameters in each training window, trade the window behind it, and say what came.
 
     The bars just before a test, whose outcome may lie in it, teach nothing (purge). Books begin
-    anew with each window; features have seen all ticks before it.
+    anew with each window; features have seen all ticks before it. With --scheme kfold each of
+    --windows parts is the test once, and what lies around it teaches, also what came later: it
+    tells how much a choice depends on its training, not what it would have earned.
     """
     plan = asked.plan(
         "walkforward", scheme=scheme, purge=purge, embargo=embargo, windows=windows, train=train,
         test=test,
     )  # fmt: skip
     horizons = [variant.settings.predictions.horizon for variant in plan.variants]
-    left_out = (max(horizons) if purge is None else purge) + embargo
-    split = _split(scheme, windows, train, test, left_out, plan.period)
+    away = max(horizons) if purge is None else purge, embargo
+    split = _split(scheme, windows, train, test, away, plan.period)
     read, places = asked.reader(), asked.places(len(plan.variants))
     warm()
     with Progress(f"walking over {asked.source}, runs") as progress:
@@ -126,14 +128,18 @@ def _split(
     windows: int | None,
     train: str | None,
     test: str | None,
-    left_out: int,
+    away: tuple[int, int],
     period: int,
 ) -> Callable[[SharedTicks], Sequence[Split]]:
-    """What makes the folds, by the options.
+    """What makes the folds, by the options; `away` are purge and embargo.
 
     Raises:
-        MisuseError: both a number of windows and their length are given, or only one length.
+        MisuseError: both a number of windows and their length are given, or only one length; or
+            what does not go with kfold.
     """
+    if scheme == "kfold":
+        return _kfold(windows or _WINDOWS, train or test, away, period)
+    left_out = sum(away)
     if (train is None) != (test is None):
         raise MisuseError("--train and --test: give both, or neither and --windows")
     if train is not None and windows is not None:
@@ -151,6 +157,22 @@ def _split(
             return folds_of(edges, first, scheme, left_out)
         edges = edges_of(first, last, *lengths, period)
         return folds_of(edges, first, scheme, left_out, lengths[0])
+
+    return split
+
+
+def _kfold(
+    windows: int, length: str | None, away: tuple[int, int], period: int
+) -> Callable[[SharedTicks], Sequence[Split]]:
+    if length is not None:
+        raise MisuseError("--scheme kfold: --windows says how many; --train and --test say nothing")
+    if windows == 1:
+        raise MisuseError("--scheme kfold: --windows 1 leaves nothing to train on: take 2 or more")
+
+    def split(ticks: SharedTicks) -> Sequence[Split]:
+        if not ticks.rows:
+            raise MisuseError("the input has no tick")
+        return kfolds_of(even_edges(ticks.first, ticks.last, windows - 1, period), *away)
 
     return split
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from pipeline.errors import MisuseError
 from schemas.blocks import Array
 
-Scheme = Literal["anchored", "rolling"]
+Scheme = Literal["anchored", "rolling", "kfold"]
 _MOST: Final = 10_000  # folds
 
 
@@ -18,17 +19,30 @@ class Window:
     """Event times (ns) start <= t < end; None is the start or the end of the input.
 
     A book begins with first cash at the start, over a chain that has seen all before it. `left_out`
-    are the bars of each book before the end whose outcome may reach beyond it.
+    are the bars of each book before the end whose outcome may reach beyond it, `skipped` those
+    behind the start that are not traded on. A `hole`, start <= t < end, cuts it in two: its start
+    is the end of the one part and its end the start of the other, each with books of its own.
     """
 
     start: int | None
     end: int | None
     left_out: int = 0
+    skipped: int = 0
+    hole: tuple[int, int] | None = None
+
+    @property
+    def spans(self) -> tuple["Window", ...]:
+        """Its parts, none with a hole."""
+        if self.hole is None:
+            return (self,)
+        start, end = self.hole
+        before = Window(self.start, start, self.left_out)
+        return before, Window(end, self.end, skipped=self.skipped)
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Parameters are chosen in `train` and traded in `test`, which begins where `train` ends."""
+    """Parameters are chosen in `train` and traded in `test`, which is no part of it."""
 
     train: Window
     test: Window
@@ -57,6 +71,8 @@ def purged(
 
 def even_edges(first: int, last: int, tests: int, whole: int) -> list[int]:
     """Starts (ns) of so many tests that cut event times first to last evenly, with one training.
+
+    So they are the edges between one part more than there are tests.
 
     They are multiples of `whole` ns where the windows are that long.
     """
@@ -104,6 +120,30 @@ def folds_of(
         end = edges[k + 1] if k + 1 < len(edges) else None
         found.append(Fold(Window(known, edge, left_out), Window(edge, end)))
     return found
+
+
+def kfolds_of(edges: Sequence[int], purge: int, embargo: int) -> list[Fold]:
+    """Each part of the input is the test once, and what is around it the training.
+
+    A bar before the test teaches if the label behind it by `purge` bars is known by then; one
+    behind it if it stands more than `purge` and `embargo` bars off (QUANT.md 4.4.7).
+
+    Args:
+        edges: where one part ends and the next begins, ns, ascending.
+        purge: bars until a label is known.
+        embargo: bars behind a test that its prices still shape.
+    """
+    away = purge + embargo
+    first, last = edges[0], edges[-1]
+    inner = [
+        Fold(Window(None, None, purge, away, hole=(low, high)), Window(low, high))
+        for low, high in pairwise(edges)
+    ]
+    return [
+        Fold(Window(first, None, skipped=away), Window(None, first)),
+        *inner,
+        Fold(Window(None, last, purge), Window(last, None)),
+    ]
 
 
 def _span(ns: int) -> str:

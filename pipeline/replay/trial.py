@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.replay.output import machine
 from pipeline.replay.shared_ticks import SharedTicks
+from pipeline.replay.silence import Silence
 from pipeline.replay.splits import Window
 from pipeline.replay.trial_figures import STAGES_READ, Outcome, outcome
 from pipeline.stages.chain import Chain, ChainSettings
@@ -82,11 +83,18 @@ def run(trial: Trial, shared: SharedTicks) -> Told:
     """
     with _ALONE, own_columns():
         settings_hash = _fingerprint(trial.settings)
-        parts: dict[Window, list[Part]] = {window: [] for window in trial.windows}
+        parts: dict[Window, list[Part]] = {
+            span: [] for window in trial.windows for span in window.spans
+        }
         for partition in sorted(shared.symbols):
-            _partition(trial, shared, partition, parts)
+            _partition(trial.settings, shared, partition, parts)
         told = [
-            outcome(parts[window], window, trial.settings, trial.period, trial.year)
+            outcome(
+                {span: parts[span] for span in window.spans},
+                trial.settings,
+                trial.period,
+                trial.year,
+            )
             for window in trial.windows
         ]
         return Told(settings_hash, told)
@@ -98,18 +106,19 @@ def _fingerprint(settings: ChainSettings) -> str:
 
 
 def _partition(
-    trial: Trial, shared: SharedTicks, partition: int, parts: Mapping[Window, list[Part]]
+    settings: ChainSettings, shared: SharedTicks, partition: int, parts: Mapping[Window, list[Part]]
 ) -> None:
-    """Add the rows that a partition has in each window."""
-    starts = sorted({_since(window) for window in trial.windows})
-    states = _states(trial.settings, shared, partition, [s for s in starts if s != _FIRST])
-    for start in starts:
-        mine = [window for window in trial.windows if _since(window) == start]
-        chain = Chain(trial.settings, partition)
+    """Add the rows that a partition has in each window; none of them has a hole."""
+    begins = sorted({(_since(window), window.skipped) for window in parts})
+    starts = sorted({start for start, _ in begins if start != _FIRST})
+    states = _states(settings, shared, partition, starts)
+    for start, skipped in begins:
+        mine = [window for window in parts if (_since(window), window.skipped) == (start, skipped)]
+        chain = Chain(settings, partition)
         if start != _FIRST:
-            chain.restore(states.pop(start))
-            chain.begin_books()
-        for window, rows in _until(chain, mine, start, shared, trial.settings):
+            chain.restore(states[start])
+            chain.begin_books(*([Silence(skipped, settings.signals.follow)] if skipped else []))
+        for window, rows in _until(chain, mine, start, shared, settings):
             parts[window].extend(rows)
 
 

@@ -35,6 +35,8 @@ BETTER: Final[Mapping[str, bool]] = {
     "log_loss_less_null": False, "brier": False, "auc": True, "hit_rate": True,
 }  # fmt: skip
 _BP: Final = 1e-4
+_NEVER: Final = 2**63 - 1
+_APART: Final = 1_000_000  # more than a topic has partitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +52,19 @@ class Outcome:
     equity: Sequence[float]
 
 
-def outcome(
-    parts: Sequence[Mapping[str, Rows]],
-    window: Window,
-    settings: ChainSettings,
-    period: int,
-    year: float,
-) -> Outcome:
-    """The figures of a window, from the rows that a chain made in it.
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Rows of a window without a hole, and which of its bars count: kept, and scored."""
 
-    What is left out before the window's end is left out of every figure: for returns, trades and
-    what was held the bars themselves, for scores the labels that reach beyond them.
-    """
+    bars: pd.DataFrame
+    predictions: pd.DataFrame
+    equity: pd.DataFrame
+    fills: pd.DataFrame
+    kept: "pd.Series[bool]"
+    scored: "pd.Series[bool]"
+
+
+def _span(parts: Sequence[Mapping[str, Rows]], window: Window, horizon: int) -> _Span:
     bars = _frame(parts, "bars", (*HELD, "ts"))
     predictions = _frame(parts, "predictions", said())
     equity = _frame(parts, "equity", EQUITY)
@@ -70,10 +73,56 @@ def outcome(
     kept = scored
     if window.left_out and window.end is not None:
         kept = _teaching(bars, window.end, window.left_out)
-        more = max(window.left_out - settings.predictions.horizon, 0)
-        scored = _teaching(bars, window.end, more)
+        scored = _teaching(bars, window.end, max(window.left_out - horizon, 0))
         last = bars[kept].groupby(BOOK, sort=False)["ts"].max()
         equity, fills = _up_to(equity, last), _up_to(fills, last)
+    if window.skipped:
+        kept = scored = bars.groupby(BOOK, sort=False).cumcount() >= window.skipped
+        first = bars[kept].groupby(BOOK, sort=False)["ts"].min()
+        equity, fills = _from(equity, first), _from(fills, first)
+    return _Span(bars, predictions, equity, fills, kept, scored)
+
+
+def _together(spans: Sequence[_Span]) -> _Span:
+    """Books of several spans side by side, as if each span were a partition of its own."""
+    if len(spans) == 1:
+        return spans[0]
+    joined = {
+        name: pd.concat(
+            [
+                table.assign(partition=table["partition"] + place * _APART)
+                if "partition" in table
+                else table
+                for place, table in enumerate(getattr(span, name) for span in spans)
+            ],
+            ignore_index=True,
+        )
+        for name in ("bars", "predictions", "equity", "fills")
+    }
+    kept, scored = (
+        pd.concat([getattr(span, name) for span in spans], ignore_index=True)
+        for name in ("kept", "scored")
+    )
+    return _Span(**joined, kept=kept, scored=scored)
+
+
+def outcome(
+    parts: Mapping[Window, Sequence[Mapping[str, Rows]]],
+    settings: ChainSettings,
+    period: int,
+    year: float,
+) -> Outcome:
+    """The figures of a window, from the rows that a chain made in each of its spans.
+
+    What is left out before an end is left out of every figure: for returns, trades and what was
+    held the bars themselves, for scores the labels that reach beyond them. So are skipped bars
+    behind a start. Of a window with a hole, where books stand on while others have not begun, there
+    is neither exposure nor leverage.
+    """
+    horizon = settings.predictions.horizon
+    whole = _together([_span(some, window, horizon) for window, some in parts.items()])
+    bars, predictions, equity, fills = whole.bars, whole.predictions, whole.equity, whole.fills
+    kept, scored = whole.kept, whole.scored
     cash = float(settings.fills.cash)
     portfolio = portfolio_of(equity, cash)
     clock = on_clock(portfolio.beats, period)
@@ -90,6 +139,7 @@ def outcome(
         "sharpe_per_period": metrics.sharpe(metrics.returns_of(curve), 1.0),
         **{name: performance.get(name) for name in _PERFORMANCE},
         **trading(portfolio, curve, equity, fills, trades, year),
+        **(dict.fromkeys(("exposure", "gross_leverage")) if len(parts) > 1 else {}),
         "closing_cost": closing_cost(equity, settings.fills),
         "buy_and_hold": held(bars[kept]),
         **{name: combined.get(name) for name in SCORES},
@@ -116,8 +166,19 @@ def _teaching(bars: pd.DataFrame, end: int, left_out: int) -> "pd.Series[bool]":
 
 def _up_to(rows: pd.DataFrame, last: "pd.Series[int]") -> pd.DataFrame:
     """Rows of each book up to a time of its own; of a book without one, none."""
-    bound = rows[BOOK].merge(last.rename("_last").reset_index(), on=BOOK, how="left")["_last"]
-    return rows[(rows["ts"].to_numpy() <= bound.fillna(-1).to_numpy())].reset_index(drop=True)
+    return rows[rows["ts"].to_numpy() <= _each(rows, last, -1)].reset_index(drop=True)
+
+
+def _from(rows: pd.DataFrame, first: "pd.Series[int]") -> pd.DataFrame:
+    """Rows of each book from a time of its own on; of a book without one, none."""
+    return rows[rows["ts"].to_numpy() >= _each(rows, first, _NEVER)].reset_index(drop=True)
+
+
+def _each(rows: pd.DataFrame, times: "pd.Series[int]", otherwise: int) -> Array:
+    """For each row the time of its book, int64 (n,)."""
+    books = pd.MultiIndex.from_frame(rows[BOOK])
+    found: Array = times.reindex(books, fill_value=otherwise).to_numpy(np.int64)
+    return found
 
 
 def closing_cost(equity: pd.DataFrame, settings: FillsSettings) -> float:

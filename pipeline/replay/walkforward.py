@@ -85,7 +85,8 @@ def walkforward(
     """Choose, trade, stitch; write `runs.parquet`, `equity.parquet`, the page and a manifest.
 
     Books begin anew in each window, over a chain that has seen all ticks before it and none behind
-    its end. The choice of a fold depends on nothing at or behind the start of its test.
+    its end. The choice of a fold depends on nothing at or behind the start of its test, but for
+    folds that train on both sides of it.
 
     Args:
         out: the directory that appears when all of it is there; resumed as a sweep is.
@@ -236,7 +237,7 @@ def _write(
 
 _HEAD: Final = {
     "fold": pa.int64(), "role": pa.utf8(), "start": pa.int64(), "end": pa.int64(),
-    "left_out": pa.int64(), "run": pa.int64(), "chosen": pa.bool_(),
+    "left_out": pa.int64(), "skipped": pa.int64(), "run": pa.int64(), "chosen": pa.bool_(),
 }  # fmt: skip
 
 
@@ -249,6 +250,7 @@ def _row(
         "start": window.start,
         "end": window.end,
         "left_out": window.left_out,
+        "skipped": window.skipped,
         "run": place,
         "chosen": place == choice.chosen,
         "settings_hash": trained[place].settings_hash,

@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from pipeline.replay import metrics
 from pipeline.replay.pages import GREEN, GREY, RED, drawn, grid, inputs_of, moments, page, pairs
+from pipeline.replay.splits import Window
 from pipeline.replay.sweep_report import COLOURS, told_value
 from pipeline.replay.trial_figures import BETTER
 from pipeline.replay.walkforward import Choice, Walked
@@ -71,9 +72,14 @@ def _promise(walked: Walked) -> str:
     names = [f"window {number}" for number in range(len(both))]
     figure = go.Figure()
     figure.add_bar(x=names, y=[one for one, _ in both], name="in training", marker={"color": GREY})
-    figure.add_bar(x=names, y=[one for _, one in both], name="behind it", marker={"color": GREEN})
+    figure.add_bar(x=names, y=[one for _, one in both], name="in the test", marker={"color": GREEN})
     figure.update_yaxes(title=html.escape(walked.metric.replace("_", " ")))
     return drawn(figure, 320, "promise")
+
+
+def _trained(window: Window) -> str:
+    start = told_time(window.start, "the start")
+    return f"{start}, but for the test" if window.hole is not None else start
 
 
 def _folds(walked: Walked) -> str:
@@ -85,7 +91,7 @@ def _folds(walked: Walked) -> str:
         rows.append(
             {
                 "window": str(number),
-                "trained from": told_time(choice.fold.train.start, "the start"),
+                "trained from": _trained(choice.fold.train),
                 "test from": told_time(choice.fold.test.start, "the start"),
                 "to": told_time(choice.fold.test.end, "the end"),
                 "run": "–" if choice.chosen is None else str(choice.chosen),
@@ -126,6 +132,8 @@ def _warnings(walked: Walked) -> Sequence[str]:
     sign = 1.0 if BETTER[walked.metric] else -1.0
     if len(known) > 1 and all(sign * b < sign * a for a, b in known):
         found.append("Every window brought less than its training promised.")
+    if any(choice.fold.train.end is None for choice in walked.choices):
+        found.append("Parameters were chosen by what came later, too: nobody could have traded so.")
     return found
 
 

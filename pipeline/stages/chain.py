@@ -106,10 +106,13 @@ class Chain:
         nothing, _ = Decoder(self.partition).decode(())
         return self.step(nothing, end_offset=end_offset)
 
-    def begin_books(self) -> None:
-        """Decide anew from here on, with first cash; what was learnt of the prices stays."""
+    def begin_books(self, *before: Stage) -> None:
+        """Decide anew from here on, with first cash; what was learnt of the prices stays.
+
+        Stages of `before` change what is decided on; they are no part of a snapshot's fingerprint.
+        """
         begun = book_stages(self._settings)
-        self._stages = (*self._stages[: -len(begun)], *begun)
+        self._stages = (*self._stages[: -len(begun)], *before, *begun)
 
     def copied(self) -> Callable[[], bytes]:
         """A copy of the whole state; what is returned packs it, in another thread if you like."""

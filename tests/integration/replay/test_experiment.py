@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -20,7 +21,7 @@ from pipeline.replay.experiment import Plan, Variant
 from pipeline.replay.grid import combinations
 from pipeline.replay.shared_ticks import SharedTicks, TicksWriter
 from pipeline.replay.sharing import share_file
-from pipeline.replay.splits import Window, even_edges, folds_of
+from pipeline.replay.splits import Window, even_edges, folds_of, kfolds_of
 from pipeline.replay.sweep import sweep
 from pipeline.replay.sweep_report import sweep_report
 from pipeline.replay.trial import Trial, run
@@ -195,6 +196,65 @@ def test_the_best_of_each_training_is_traded(path: Path, tmp_path: Path) -> None
     assert curve["equity"].iloc[-1] == pytest.approx(parts.prod(), rel=1e-12)
     assert curve["ts"].is_monotonic_increasing
     assert curve["ts"].iloc[0] > START
+
+
+def test_folds_around_each_test(path: Path, tmp_path: Path) -> None:
+    """QUANT.md 4.4.7: 1,000 bars, 5 folds, h = 10, embargo 10, by the runs; done once, resumed."""
+    table = pd.DataFrame({"symbol": "A", "ts": START + np.arange(1000) * MINUTE})
+    closes = 100 * np.exp(np.cumsum(np.random.default_rng(3).normal(0, 1e-3, 1000)))
+    for name in ("price", "open", "high", "low"):
+        table[name] = closes
+    table.to_parquet(path)
+    edges = [START + k * 200 * MINUTE for k in range(1, 5)]
+    sets = ("bars.clock=row", "equity.period=1m")
+    plan = plan_of({"predictions.horizon": [9, 10], "fills.slippage_bp": [0, 5]}, *sets)
+    split = partial(lambda _, folds: folds, folds=kfolds_of(edges, 10, 10))
+
+    def folded(out: Path, told: Callable[..., None] = quiet) -> dict[str, Any]:
+        return walkforward(
+            out, plan, partial(share_file, path), here, walkforward_report, told,
+            metric="total_return", split=split,
+        )  # fmt: skip
+
+    def breaks(count: int, share: float | None) -> None:  # noqa: ARG001 -- the shape of progress
+        if count == 3:
+            raise TickstreamError("enough")
+
+    with pytest.raises(TickstreamError, match="enough"):
+        folded(tmp_path / "out", breaks)
+    found = folded(tmp_path / "out")
+    assert found["kept"] == 3
+    assert folded(tmp_path / "other")["out_of_sample"] == found["out_of_sample"]
+    again = folded(tmp_path / "out")
+    assert (again["kept"], again["done"]) == (found["runs"], 0)
+    runs = pd.read_parquet(tmp_path / "out" / "runs.parquet")
+    train, test = runs[runs["role"] == "train"], runs[runs["role"] == "test"]
+    for _, mine in train.groupby("run"):
+        assert mine["bars"].tolist() == [780, 770, 770, 770, 790]
+    assert test["bars"].tolist() == [200] * 5
+    assert train["left_out"].tolist() == [0] * 4 + [10] * 16
+    assert train["skipped"].tolist() == [20] * 16 + [0] * 4
+    curve = pd.read_parquet(tmp_path / "out" / "equity.parquet")
+    assert curve["fold"].unique().tolist() == list(range(5))
+    assert "nobody could have traded so" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_command_cuts_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many parts as windows are asked for, purge before a test, embargo behind it."""
+    monkeypatch.chdir(tmp_path)
+    walk(6000).to_parquet("walk.parquet")
+    options = ("--scheme", "kfold", "--windows", "3", "--purge", "4", "--embargo", "3")
+    done = CliRunner().invoke(
+        cli,
+        ("walkforward", "walk.parquet", "--out", "out", "--vary", "signals.cost_bp=0.1,0.2",
+         "--period", "1m", *options),
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "out of sample in 3 windows" in done.stdout
+    runs = pd.read_parquet("out/runs.parquet")
+    train = runs[(runs["role"] == "train") & (runs["run"] == 0)]
+    assert train["left_out"].tolist() == [0, 4, 4]
+    assert train["skipped"].tolist() == [7, 7, 0]
 
 
 def test_a_run_that_fails_is_one_line(path: Path, tmp_path: Path) -> None:

@@ -146,6 +146,66 @@ def test_purged_bars_leave_no_trace(tmp_path: Path, settings: Settings) -> None:
     assert told(settings, ticks, Window(None, START + 60 * SECOND, 500))[0].figures["books"] == 0
 
 
+SAME = ("bars", "fills", "trades", "final_equity", "all_fees", "auc", "buy_and_hold", "log_loss")
+
+
+@pytest.mark.parametrize("sets", [(), ("signals.follow=boll_z_20",)])
+def test_skipped_bars_are_not_traded_on(tmp_path: Path, sets: tuple[str, ...]) -> None:
+    """As if the window began with the bar behind them, by a column and by a probability."""
+    settings = load_settings(["equity.period=1m", "signals.cost_bp=0", *sets])
+    table = walk(N, ("A",))
+    start, skipped = START + 3000 * SECOND, 23
+    ticks = shared(table, tmp_path / "a")
+    bars = sorted({-(-(ts + 1) // (10 * SECOND)) * 10 * SECOND for ts in table["ts"]})
+    trigger = {bar: int(table["ts"][table["ts"] >= bar].min()) for bar in bars[:-1]}
+    behind = [bar for bar in bars[:-1] if trigger[bar] >= start]
+    # Between the ticks that trigger the last skipped bar and the one behind it.
+    later = trigger[behind[skipped - 1]] + 1
+    window = Window(start, None, skipped=skipped)
+    all_of_it, quiet, truth = told(
+        settings, ticks, Window(start, None), window, Window(later, None)
+    )
+    assert {n: quiet.figures[n] for n in SAME} == {n: truth.figures[n] for n in SAME}
+    assert quiet.figures["fills"] > 5
+    assert all_of_it.figures["bars"] == quiet.figures["bars"] + skipped
+    assert all_of_it.figures["final_equity"] != quiet.figures["final_equity"]
+    assert told(settings, ticks, Window(start, None, skipped=10**6))[0].figures["books"] == 0
+
+
+def test_each_symbol_skips_bars_of_its_own(tmp_path: Path, settings: Settings) -> None:
+    """The second one begins late: its first bars are skipped when they come."""
+    table = walk(N, ("A", "B"))
+    late = (table["symbol"] == "A") | (table["ts"] >= START + 4000 * SECOND)
+    table = table[late].reset_index(drop=True)
+    window = Window(START + 3000 * SECOND, None, skipped=40)
+    one = told(settings, shared(table, tmp_path / "a"), window)[0]
+    both = [
+        told(settings, shared(table[table["symbol"] == s], tmp_path / s), window)[0] for s in "AB"
+    ]
+    assert one.figures["bars"] == sum(part.figures["bars"] for part in both)
+    assert one.figures["fills"] == sum(part.figures["fills"] for part in both) > 20
+    assert min(part.figures["fills"] for part in both) > 5
+
+
+def test_a_hole_leaves_two_windows_side_by_side(tmp_path: Path, settings: Settings) -> None:
+    """Every book begins anew behind it; sums of both parts, and no figure of what lies within."""
+    ticks = shared(walk(N), tmp_path / "a")
+    low, high = START + 2000 * SECOND, START + 3500 * SECOND
+    whole = Window(None, None, 7, 11, hole=(low, high))
+    before, behind = Window(None, low, 7), Window(high, None, skipped=11)
+    assert whole.spans == (before, behind)
+    found, *parts = told(settings, ticks, whole, before, behind)
+    for name in ("bars", "books", "capital", "fills", "trades", "profit", "all_fees"):
+        total = sum(part.figures[name] for part in parts)
+        assert found.figures[name] == pytest.approx(total, rel=1e-12), name
+    assert min(part.figures["fills"] for part in parts) > 20
+    ends = sum(part.figures["final_equity"] for part in parts)
+    assert found.figures["final_equity"] == pytest.approx(ends, rel=1e-12)
+    assert found.ts == [*parts[0].ts, *parts[1].ts]
+    assert found.figures["exposure"] is None
+    assert found.figures["gross_leverage"] is None
+
+
 def test_a_window_begins_warm_with_a_fresh_book(tmp_path: Path) -> None:
     """It trades from its first bars on, as a chain that saw nothing before cannot; first cash."""
     # So dear that a book which had traded before would be empty.

@@ -58,6 +58,8 @@ def test_slips_of_both(
         (("--train", "1h", "--test", "1h", "--windows", "3"), "--windows says what"),
         (("--train", "1h", "--test", "x"), "--test: period 'x'"),
         (("--train", "5d", "--test", "1d"), "the input is too short"),
+        (("--scheme", "kfold", "--train", "1h", "--test", "1h"), "--windows says how many"),
+        (("--scheme", "kfold", "--windows", "1"), "leaves nothing to train on"),
     ],
 )
 def test_slips_of_windows(
