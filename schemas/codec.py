@@ -8,9 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.arrivals import (
-    FACTORS,
-    FLOATS,
-    INT64,
     Arrivals,
     Message,
     Reject,
@@ -18,53 +15,23 @@ from schemas.arrivals import (
     arrivals,
     from_structs,
     from_table,
-    is_symbol,
 )
 from schemas.blocks import COLUMNS, Array, Rows, to_arrow
-from schemas.ticks import DETAILS, ID_LENGTH, Reason
+from schemas.json_ticks import (
+    CHECKED,
+    fault_of,
+    fields_of,
+    items_of,
+    many_ticks,
+    one_tick,
+    raw_items,
+)
+from schemas.ticks import DETAILS, Reason
 from schemas.times import format_all
 
 _MAX_DETAIL: Final = 300
 _JSON: Final = (b"{", b"[")  # how a message of ticks in JSON begins
-_one: Final = msgspec.json.Decoder(TickStruct)
-_many: Final = msgspec.json.Decoder(list[TickStruct])
-_raw: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder: Final = msgspec.json.Encoder()
-
-
-_KEYS: Final = tuple(
-    (name, f'"{name}"'.encode())
-    for name in (*FLOATS, *FACTORS, "side", "id", "recv_ts", "was")
-    if name != "price"
-)
-
-
-def _fields_of(value: bytes) -> set[str]:
-    if b"\\" in value:  # a key may be written with escapes: look for every field
-        return {"price", *(name for name, _ in _KEYS)}
-    return {"price", *(name for name, key in _KEYS if key in value)}
-
-
-_CHECKED: Final = (b'"id"', b'"recv_ts"', b'"was"', b"\\")
-
-
-def _check(tick: TickStruct) -> str | None:
-    if isinstance(tick.id, str) and not 1 <= len(tick.id) <= ID_LENGTH:
-        return f"id is not 1 to {ID_LENGTH} characters"
-    if isinstance(tick.id, int) and not -INT64 <= tick.id < INT64:
-        return "id is not a 64-bit integer"
-    if tick.recv_ts is not None and not -INT64 <= tick.recv_ts < INT64:
-        return "recv_ts is not a 64-bit integer"
-    if tick.was is not None and not is_symbol(tick.was):
-        return "was is no symbol"
-    return None
-
-
-def _items(value: bytes) -> list[msgspec.Raw]:
-    if value[:1] == b"[":
-        return _raw.decode(value)
-    msgspec.json.decode(value)  # an object that ends early is undecodable, not a malformed tick
-    return [msgspec.Raw(value)]
 
 
 def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
@@ -151,7 +118,7 @@ class Decoder:
                     flush()
                 found, odd[i] = self._json(message, value, rejects)
                 ticks.extend(found)
-                fields |= _fields_of(value)
+                fields |= fields_of(value)
                 known[i] = len(found)
             elif value[:1] == b"\xff":
                 flush()
@@ -168,14 +135,14 @@ class Decoder:
         try:
             if not value.isascii():
                 value.decode()  # msgspec does not look at the texts of fields that it skips
-            found = [_one.decode(value)] if value[:1] == b"{" else _many.decode(value)
+            found = [one_tick(value)] if value[:1] == b"{" else many_ticks(value)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return self._json_slowly(message, value, rejects)
         except RecursionError:
             return self._undecodable(message, rejects, "nested too deeply")
-        if any(key in value for key in _CHECKED):
+        if any(key in value for key in CHECKED):
             for tick in found:
-                if _check(tick) is not None:
+                if fault_of(tick) is not None:
                     return self._json_slowly(message, value, rejects)
         return found, np.arange(len(found), dtype=np.int32)
 
@@ -184,7 +151,7 @@ class Decoder:
     ) -> tuple[list[TickStruct], Array]:
         """Tick by tick: one bad tick does not take its neighbours with it."""
         try:
-            items = _items(value)
+            items = items_of(value)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return self._undecodable(message, rejects, str(error))
         except RecursionError:
@@ -194,8 +161,8 @@ class Decoder:
         for i, item in enumerate(items):
             try:
                 str(item, "utf-8")
-                tick = _one.decode(item)
-                fault = _check(tick)
+                tick = one_tick(item)
+                fault = fault_of(tick)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as why:
                 fault = str(why)
             if fault is None:
@@ -264,7 +231,7 @@ def element_bytes(value: bytes, indexes: Sequence[int]) -> list[bytes]:
     if min(indexes, default=-1) < 0 or stripped[:1] == b"{":
         return [value for _ in indexes]
     if stripped[:1] == b"[":
-        items = _raw.decode(stripped)  # once: a message may hold 100,000 ticks, all of them late
+        items = raw_items(stripped)  # once: a message may hold 100,000 ticks, all of them late
         return [bytes(items[index]) for index in indexes]
     table = pa.ipc.open_stream(value).read_all()
     return [table_bytes(table.slice(index, 1)) for index in indexes]
