@@ -1,6 +1,6 @@
 """What the resolvers of one request share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ariadne.types import Extension
@@ -15,6 +15,8 @@ class Context:
 
     services: Services
     latest: LatestLoader
+    memo: dict[str, Any] = field(default_factory=dict)
+    """What the request has asked for once, by the name of who keeps it."""
 
 
 class CacheNotice(Extension):

@@ -30,15 +30,20 @@ async def readyz(request: Request) -> Response:
     Where `up` holds what is stored against a replay, also how the last turn of that ended.
     """
     services: Services = request.app.state.services
-    names = ("postgres", "redis")
-    checks = await asyncio.gather(_check(services.symbols), _check(services.cache.ping))
-    postgres, redis = (check["ok"] for check in checks)
+    found = await check_all(services)
+    postgres, redis = (check["ok"] for check in found.values())
     status = "unavailable" if not postgres else "ready" if redis else "degraded"
-    found = dict(zip(names, checks, strict=True))
     if redis:
         found |= await _parity(services)
     body = {"status": status, "checks": found}
     return _json(body, HTTPStatus.OK if postgres else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+async def check_all(services: Services) -> dict[str, dict[str, Any]]:
+    """Each server by its name: whether it answers, in how many seconds, or why not."""
+    names = ("postgres", "redis")
+    checks = await asyncio.gather(_check(services.symbols), _check(services.cache.ping))
+    return dict(zip(names, checks, strict=True))
 
 
 async def _parity(services: Services) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The resolvers: each reads its arguments, asks a reader, and returns rows."""
 
-import re
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any, Final
@@ -9,30 +8,22 @@ from ariadne import EnumType, ObjectType, QueryType, SubscriptionType
 from ariadne.types import SchemaBindable
 from graphql import GraphQLResolveInfo
 
+from api import candles, figures, operations
+from api.arguments import checked, page_of_names
 from api.context import Context
-from api.errors import ApiError, Code
 from api.names import ENUMS, HISTORY, LATEST, MAY_LACK, TYPES, camel
-from api.pagination import Fetch, Page, read_limit, read_page, read_window
+from api.pagination import Fetch, Page, read_page, read_window
 from api.scalars import big_int, date_time
 from pipeline.store import history
 from pipeline.store.reads import Cursor
 from schemas.blocks import COLUMNS
-from schemas.ticks import SYMBOL_PATTERN
 
 Info = GraphQLResolveInfo[Context]
 Row = dict[str, Any]
-_SYMBOL: Final = re.compile(SYMBOL_PATTERN, re.ASCII)
 
 query: Final = QueryType()
 symbol_type: Final = ObjectType("Symbol")
 subscription: Final = SubscriptionType()
-
-
-def checked(name: str) -> str:
-    """A name that can be a symbol; others would only trouble the stores."""
-    if _SYMBOL.fullmatch(name) is None:
-        raise ApiError(Code.BAD_INPUT, "a symbol is 1 to 32 printable ASCII characters")
-    return name
 
 
 @query.field("symbols")
@@ -44,13 +35,7 @@ async def resolve_symbols(
     after: str | None = None,
 ) -> list[Row]:
     """The instruments by name."""
-    services = info.context.services
-    page_max = services.settings.api.page_max
-    limit = read_limit("first", page_max if first is None else first, None, page_max)
-    wanted = None if names is None else set(names)
-    known = await services.symbols()
-    behind = [name for name in known if after is None or name > after]
-    return [{"name": name} for name in behind if wanted is None or name in wanted][:limit]
+    return [{"name": name} for name in await page_of_names(info.context, names, first, after)]
 
 
 @query.field("symbol")
@@ -132,4 +117,4 @@ def _bindables() -> list[SchemaBindable]:
     return [date_time, big_int, query, symbol_type, subscription, *types.values(), *enums]
 
 
-BINDABLES: Final = _bindables()
+BINDABLES: Final = [*_bindables(), *candles.BINDABLES, *figures.BINDABLES, *operations.BINDABLES]

@@ -89,6 +89,21 @@ def held(bars: pd.DataFrame) -> float | None:
     return found if np.isfinite(found) else None
 
 
+def outcomes(bars: pd.DataFrame, horizon: int) -> tuple[Array, Array]:
+    """Of each bar whether it is known what came at the horizon, and whether the close had risen.
+
+    An unchanged close is no outcome.
+
+    Args:
+        bars: rows of the stage with the columns HELD, in the order of identity.
+        horizon: bars.
+    """
+    level = bars["close"] / bars["scale"]
+    groups = [bars[name] for name in (*BOOK, "life")]
+    later = level.groupby(groups, sort=False).shift(-horizon)
+    return (later.notna() & (later != level)).to_numpy(), (later > level).to_numpy()
+
+
 def engines(bars: pd.DataFrame, predictions: pd.DataFrame) -> Mapping[str, Any]:
     """Scores of each engine on labels that have matured, by name; the null engine among them.
 
@@ -99,11 +114,8 @@ def engines(bars: pd.DataFrame, predictions: pd.DataFrame) -> Mapping[str, Any]:
     if not len(predictions):
         return {}
     horizon = int(predictions["horizon"].iloc[0])
-    level = bars["close"] / bars["scale"]
-    groups = [bars[name] for name in (*BOOK, "life")]
-    later = level.groupby(groups, sort=False).shift(-horizon)
-    told = (later.notna() & (later != level)).to_numpy()  # an unchanged close is no outcome
-    rose = (later > level).to_numpy()[told]
+    told, rose = outcomes(bars, horizon)
+    rose = rose[told]
     null = predictions[NULL_ENGINE].to_numpy()[told]
     return {
         name_of(name): {

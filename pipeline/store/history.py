@@ -59,7 +59,17 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class _Day:
+class _Asked:
+    """What every statement of a page shares."""
+
+    connection: Connection
+    stage: str
+    symbol: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
     """A table with rows of the symbol: the times it may hold, and how it can be read."""
 
     name: str
@@ -78,11 +88,13 @@ async def read(
     after: Cursor | None = None,
     before: Cursor | None = None,
     known: int | None = None,
+    columns: tuple[str, ...] = (),
 ) -> list[Row]:
     """Up to `limit` live rows of a symbol with start <= ts < end (ns), in the order of time.
 
     After `after`, or, when `before` is given, the last ones before it. With `known` (ns) only what
-    was known by then. All of it is of one moment of the database.
+    was known by then. All of it is of one moment of the database. `columns` says which ones, those
+    of a cursor among them; without it a row is the document that the topics carry.
 
     Raises:
         UnavailableError: Postgres does not answer or went away meanwhile.
@@ -106,7 +118,7 @@ async def read(
                 pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
-                found = await _page(connection, stage, symbol, span)
+                found = await _page(_Asked(connection, stage, symbol, columns), span)
         except StateError:
             if await pool.fetchval(statement("is_migrated"), stage):
                 continue  # a day was dropped since it was listed
@@ -115,25 +127,25 @@ async def read(
     raise UnavailableError("the tables change too fast to be read")
 
 
-async def _page(connection: Connection, stage: str, symbol: str, span: Span) -> list[Row]:
-    days = await _days(connection, stage, symbol, span)
+async def _page(asked: _Asked, span: Span) -> list[Row]:
+    days = await days_of(asked.connection, asked.stage, asked.symbol, span)
     # The tables of today have no statistics, without which the planner would read all of them.
-    await connection.execute(statement("plan_by_index"))
+    await asked.connection.execute(statement("plan_by_index"))
     found: list[Row] = []
     for day in days:
         part = span.without(found)
         part = replace(part, low=max(part.low, day.low), high=min(part.high, day.high))
         if part.low <= part.high:
-            found += await _read_day(connection, stage, symbol, part, day)
+            found += await _read_day(asked, part, day)
             found = sorted(found, key=cursor_of, reverse=span.backward)[: span.limit]
     return found
 
 
-async def _days(connection: Connection, stage: str, symbol: str, span: Span) -> list[_Day]:
+async def days_of(connection: Connection, stage: str, symbol: str, span: Span) -> list[Day]:
     """The tables that may hold rows of the span, the likeliest first."""
     bounds = (span.low, span.high, span.known)
     settled = [
-        _Day(row["name"], row["first_ts"], min(row["last_ts"], _led(span.known, row["lead"])))
+        Day(row["name"], row["first_ts"], min(row["last_ts"], _led(span.known, row["lead"])))
         for row in await connection.fetch(statement("extents"), stage, symbol, *bounds)
     ]
     settled.sort(key=lambda day: day.high if span.backward else day.low, reverse=span.backward)
@@ -141,7 +153,7 @@ async def _days(connection: Connection, stage: str, symbol: str, span: Span) -> 
     # newest rows are there, so it comes first when they are wanted.
     rows = await connection.fetch(statement("unsettled"), stage)
     recent = [
-        _Day(row["name"], pages=0 if row["indexed"] and span.known == LATEST else row["pages"])
+        Day(row["name"], pages=0 if row["indexed"] and span.known == LATEST else row["pages"])
         for row in sorted(rows, key=lambda row: row["name"], reverse=span.backward)
         if row["pages"]
     ]
@@ -153,33 +165,33 @@ def _led(known: int, lead: int) -> int:
     return LATEST if known == LATEST else min(known + lead, LATEST)
 
 
-async def _read_day(
-    connection: Connection, stage: str, symbol: str, span: Span, day: _Day
-) -> list[Row]:
+async def _read_day(asked: _Asked, span: Span, day: Day) -> list[Row]:
     if day.pages <= _SMALL:
-        return await _fetch(connection, stage, symbol, span, day.name)
+        return await _fetch(asked, span, day.name)
     found: list[Row] = []
-    spread = await _spread(connection, stage, day)
+    spread = await _spread(asked, day)
     rest = span
     pages = _WINDOW
     while rest.low <= rest.high and len(found) < span.limit:
         near, rest = _cut(rest, spread, pages)
         part = replace(near, limit=span.limit - len(found))
-        got = await _fetch(connection, stage, symbol, part, day.name)
+        got = await _fetch(asked, part, day.name)
         found += got
         wanted = _MARGIN * (span.limit - len(found)) / max(len(got), 0.1)
         pages = max(_WINDOW, pages * min(wanted, _GROWTH))
     return found
 
 
-async def _fetch(
-    connection: Connection, stage: str, symbol: str, span: Span, name: str
-) -> list[Row]:
+async def _fetch(asked: _Asked, span: Span, name: str) -> list[Row]:
     sql = leaf_statement(
-        "history_backward" if span.backward else "history_forward", stage, f'"{name}"'
+        "history_backward" if span.backward else "history_forward",
+        asked.stage,
+        f'"{name}"',
+        asked.columns,
     )
     bounds = (span.low, span.high, span.known, *span.edge, span.limit)
-    return [document(row) for row in await connection.fetch(sql, symbol, *bounds)]
+    records = await asked.connection.fetch(sql, asked.symbol, *bounds)
+    return [dict(one) if asked.columns else document(one) for one in records]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,14 +214,14 @@ class _Spread:
         return self.times[low] + int((self.times[low + 1] - self.times[low]) * share)
 
 
-async def _spread(connection: Connection, stage: str, day: _Day) -> _Spread:
+async def _spread(asked: _Asked, day: Day) -> _Spread:
     """The event times of some pages, by the first row of each; close to each other at the ends."""
     last = day.pages - 1
     near = 2 ** np.arange(last.bit_length())
     even = np.linspace(0, last, _SAMPLES).astype(int)
     at = np.unique(np.concatenate([[0, last], near, last - near, even]))
-    sql = leaf_statement("page_times", stage, f'"{day.name}"')
-    rows = await connection.fetch(sql, [f"({page},1)" for page in at])
+    sql = leaf_statement("page_times", asked.stage, f'"{day.name}"')
+    rows = await asked.connection.fetch(sql, [f"({page},1)" for page in at])
     # In the order of time each: where the rows lie in another one, these are shares all the same.
     pages = sorted(row["page"] for row in rows)
     return _Spread(sorted(row["ts"] for row in rows), pages)

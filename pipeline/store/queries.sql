@@ -61,6 +61,14 @@ ON CONFLICT (partition, symbol, reason) DO UPDATE SET count = excluded.count, co
 -- name: symbols
 SELECT symbol, partition FROM symbols ORDER BY symbol, partition
 
+-- name: quality
+SELECT symbol, partition, reason, count, (extract(epoch FROM counted_at) * 1000000)::bigint * 1000 AS counted_at
+  FROM data_quality WHERE symbol = ANY($1::text[]) ORDER BY symbol, reason, partition
+
+-- name: runs
+SELECT service, partition, epoch, mark, fingerprint, (extract(epoch FROM moved_at) * 1000000)::bigint * 1000 AS moved_at
+  FROM progress ORDER BY service, partition
+
 -- name: progress
 SELECT partition, epoch, mark, fingerprint, moved_at FROM progress WHERE service = $1 ORDER BY partition
 
@@ -113,6 +121,37 @@ SELECT leaf AS name, first_ts, last_ts, lead FROM extents
 
 -- name: page_times
 SELECT ts, (ctid::text::point)[0]::bigint AS page FROM {leaf} WHERE ctid = ANY ($1::text[]::tid[])
+
+-- name: rows_of_bars
+SELECT ts, partition, "offset", "index", life, coalesce(scale, 1) AS scale, coalesce(volume_scale, 1) AS volume_scale,
+       open, high, low, close, volume, notional, n, known_at
+  FROM {leaf} WHERE run = 0 AND symbol = $1 AND ts >= $2 AND ts <= $3 AND known_at <= $4
+
+-- name: rows_of_ticks
+SELECT ts, partition, "offset", "index", life, coalesce(scale, 1) AS scale, coalesce(volume_scale, 1) AS volume_scale,
+       price AS open, price AS high, price AS low, price AS close, size AS volume, price * size AS notional,
+       1::bigint AS n, known_at
+  FROM {leaf} WHERE run = 0 AND symbol = $1 AND ts >= $2 AND ts <= $3 AND known_at <= $4 AND flag = 'accepted'
+
+-- name: candles
+WITH part AS ({rows}),
+placed AS (
+    SELECT *, (ts - $6::bigint) / $5::bigint * $5::bigint AS begin,
+           row_number() OVER (ORDER BY ts, partition, "offset", "index") AS place
+      FROM part),
+scaled AS (
+    SELECT *, CASE WHEN scale = last_value(scale) OVER whole THEN 1
+                   ELSE last_value(scale) OVER whole / scale END AS f,
+           CASE WHEN volume_scale = last_value(volume_scale) OVER whole THEN 1
+                ELSE last_value(volume_scale) OVER whole / volume_scale END AS v
+      FROM placed
+    WINDOW whole AS (PARTITION BY begin, life ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING))
+SELECT begin AS ts, begin + $5::bigint AS end_ts, life, (array_agg(open * f ORDER BY place))[1] AS open,
+       max(high * f) AS high, min(low * f) AS low, (array_agg(close * f ORDER BY place))[count(*)] AS close,
+       sum(volume * v ORDER BY place) AS volume, sum(notional * f * v ORDER BY place) AS notional,
+       sum(notional * f * v ORDER BY place) / nullif(sum(volume * v ORDER BY place), 0) AS vwap,
+       sum(n)::bigint AS n, max(known_at) AS known_at
+  FROM scaled GROUP BY begin, life ORDER BY begin, life
 
 -- name: refuses_rows
 SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = $1::text::regclass AND conname = $2)

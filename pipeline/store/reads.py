@@ -40,6 +40,19 @@ async def latest(pool: Pool, stage: str, names: Sequence[str]) -> dict[str, dict
     return {row["symbol"]: document(row) for row in rows}
 
 
+async def quality(pool: Pool, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """What the guard counted of each symbol: by partition and reason; times in ns."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for row in await pool.fetch(statement("quality"), list(names)):
+        found[row["symbol"]].append(dict(row))
+    return found
+
+
+async def runs(pool: Pool) -> list[dict[str, Any]]:
+    """How far each service's stored rows reach, by partition; times in ns."""
+    return [dict(row) for row in await pool.fetch(statement("runs"))]
+
+
 async def count(pool: Pool, stage: str) -> int:
     """The number of live rows."""
     return int(await pool.fetchval(stage_statement("counts", stage)))

@@ -28,9 +28,15 @@ def stage_statement(name: str, stage: str) -> str:
     return _filled(name, stage, names_of(stage))
 
 
-def leaf_statement(name: str, stage: str, leaf: str) -> str:
-    """A statement over the table of one day: {leaf} is from the catalogue, never from outside."""
-    return stage_statement(name, stage).replace("{leaf}", leaf)
+def leaf_statement(name: str, stage: str, leaf: str, columns: tuple[str, ...] = ()) -> str:
+    """A statement over the table of one day, of these columns or all: {leaf} is from the catalogue.
+
+    Raises:
+        ValueError: the stage has no such column.
+    """
+    if not set(columns) <= set(names_of(stage)):
+        raise ValueError(f"{stage} has no columns {sorted(set(columns) - set(names_of(stage)))}")
+    return _filled(name, stage, columns or names_of(stage)).replace("{leaf}", leaf)
 
 
 @cache

@@ -234,7 +234,7 @@ async def test_days_that_are_not_needed_are_not_opened(pool: Pool, plans: list[s
 async def test_a_day_that_is_dropped_meanwhile(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is read again without it; a database without tables says so."""
     facts = await stored(pool, ages=(1, 0))
-    listed = history._days
+    listed = history.days_of
     dropped = leaf("ticks", today() - timedelta(days=1))
 
     async def slow(*where: Any) -> Any:
@@ -242,7 +242,7 @@ async def test_a_day_that_is_dropped_meanwhile(pool: Pool, monkeypatch: pytest.M
         await pool.execute(f"DROP TABLE IF EXISTS {dropped}")
         return found
 
-    monkeypatch.setattr(history, "_days", slow)
+    monkeypatch.setattr(history, "days_of", slow)
     page = await history.read(pool, "ticks", "RARE", 0, END, 500)
     left = [place for place in facts.places["RARE"] if place[2] >= ROWS]
     assert [cursor_of(row) for row in page] == left
