@@ -11,6 +11,7 @@ from api.arguments import checked, page_of_names, read_period
 from api.batches import batch_of
 from api.context import Context
 from api.errors import ApiError, Code
+from pipeline.cache.kinds import METRICS
 from pipeline.replay.stored_scores import engine_names, stored_scores
 
 Info = GraphQLResolveInfo[Context]
@@ -66,8 +67,15 @@ async def _scores(context: Context, arguments: Mapping[str, Any]) -> list[Row]:
 
 async def _read_scores(context: Context, asked: Asked) -> list[Row]:
     symbol, start, end, period, by_regime = asked
-    async with context.services.postgres() as pool:
-        rows = await stored_scores(pool, symbol, start, end, period=period, by_regime=by_regime)
+    services = context.services
+
+    async def load() -> list[Row]:
+        async with services.postgres() as pool:
+            return await stored_scores(pool, symbol, start, end, period=period, by_regime=by_regime)
+
+    part = f"{start}:{end}:{period}:{by_regime}"
+    rows = await services.manager.read(METRICS, symbol, load, part)
+    context.latest.cache_away |= services.manager.away
     return [{**row, "symbol": symbol} for row in rows]
 
 

@@ -57,7 +57,7 @@ class LatestLoader:
             else:
                 future.set_exception(trouble)
 
-    async def _from_cache(self, stage: str, names: list[str]) -> dict[str, Row]:
+    async def _from_cache(self, stage: str, names: list[str]) -> dict[str, Row | None]:
         try:
             return await self._services.cached(stage, names)
         except UnavailableError:

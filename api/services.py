@@ -9,15 +9,14 @@ import structlog
 
 from api.errors import ApiError, Code
 from api.hub import Hub
-from pipeline.cache.latest import open_cache
-from pipeline.clock import monotonic
+from pipeline.cache.latest import KEYS, open_cache
+from pipeline.cache.manager import CacheManager
 from pipeline.errors import MisuseError, StateError, UnavailableError
 from pipeline.settings import Settings
 from pipeline.store import reads
 from pipeline.store.pool import RETRYABLE, Pool, open_pool
 
 _PAUSES: Final = (0.1, 0.25, 0.5, 1.0)  # seconds between attempts to open; the last one repeats
-_CACHE_PAUSE: Final = 1.0  # seconds that a cache which failed is left alone
 _log: Final = structlog.get_logger("api")
 
 
@@ -29,12 +28,12 @@ class Services:
             raise MisuseError("the API needs TICKSTREAM_POSTGRES and TICKSTREAM_REDIS")
         self.settings = settings
         self.cache = open_cache(settings.redis, settings.cache)
+        self.manager = CacheManager(self.cache)
         self.hub = Hub(lambda: self.cache.listen(["signals"]))
         self._dsn = settings.postgres
         self._pool: Pool | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._known: list[str] = []
-        self._cache_again = 0.0
         # The client's pool refuses, instead of waiting, when all its connections are in use; the
         # half that is left is for the feed and for readiness.
         self._cache_calls = asyncio.Semaphore(max(1, settings.cache.pool_max // 2))
@@ -84,26 +83,31 @@ class Services:
         """Whether prices arrived for it; asks Postgres only for names not met before."""
         return name in self._known or name in await self.symbols()
 
-    async def cached(self, stage: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The cached latest rows by symbol.
+    async def cached(self, stage: str, names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
+        """The cached latest rows by symbol; None where it is known that there is none.
 
         Raises:
             UnavailableError: the cache is away, or was a moment ago.
         """
-        if monotonic() < self._cache_again:
+        if self.manager.away:
             raise UnavailableError("the cache was away a moment ago")
         try:
             async with self._cache_calls:
-                return await self.cache.latest(stage, names)
+                return await self.manager.get_many(KEYS[stage], names)
         except UnavailableError as error:
-            self._cache_again = monotonic() + _CACHE_PAUSE
             _log.warning("cache_failed", error=str(error))
             raise
 
     async def stored(self, stage: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The stored latest rows by symbol."""
+        """The stored latest rows by symbol, kept in the cache for who asks next."""
         async with self.postgres() as pool:
-            return await reads.latest(pool, stage, names)
+            found = await reads.latest(pool, stage, names)
+        with suppress(UnavailableError):
+            async with self._cache_calls:
+                await self.manager.set_many(KEYS[stage], found)
+                missing = [name for name in names if name not in found]
+                await self.manager.set_absent(KEYS[stage], missing)
+        return found
 
     async def _open(self) -> None:
         attempt = 0

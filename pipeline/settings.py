@@ -5,7 +5,7 @@ import os
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -89,6 +89,14 @@ class CacheSettings(_Group):
     pool_max: int = Field(16, ge=1, le=1000)
     timeout: float = Field(1.0, gt=0, description="seconds for one call")
     ttl: int = Field(86_400, ge=1, description="seconds until a latest value expires")
+    ttls: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {"metrics": 60}, description="the same by kind (price, features, ..., metrics)"
+    )
+    absent_ttl: int = Field(5, ge=1, description="seconds that a missing value counts as missing")
+
+    def ttl_of(self, kind: str) -> int:
+        """Seconds until a value of a kind expires."""
+        return self.ttls.get(kind, self.ttl)
 
 
 class ApiSettings(_Group):

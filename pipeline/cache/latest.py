@@ -27,6 +27,7 @@ KEYS: Final[Mapping[str, str]] = {
 ENGINES: Final = ("momentum", "base_rate")
 PARITY: Final = "parity"  # the state of the scheduled checks
 Entry = tuple[str, bytes, str]  # key, document, channel
+ABSENT: Final = b"null"  # there is no row: who knew that keeps it for a moment
 _CHUNK: Final = 1000
 _IDLE: Final = 30.0  # seconds a quiet subscription waits before it looks again
 _IDENTITY: Final = b'{"at":"%05d-%020d-%010d",'
@@ -104,8 +105,8 @@ class Cache:
     """The async client with its pool."""
 
     def __init__(self, client: "aioredis.Redis", settings: CacheSettings) -> None:
+        self.settings = settings
         self._client = client
-        self._settings = settings
         text = (files("pipeline.cache") / "latest.lua").read_text()
         self._if_newer = client.register_script(text)
         self._life = uuid4().bytes
@@ -122,9 +123,10 @@ class Cache:
             async with self._client.pipeline(transaction=False) as pipe:
                 for start in range(0, len(found), _CHUNK):
                     part = found[start : start + _CHUNK]
-                    arguments: list[Any] = [self._settings.ttl, IDENTITY_WIDTH]
-                    for _, value, channel in part:
-                        arguments += [value, channel]
+                    arguments: list[Any] = [IDENTITY_WIDTH]
+                    for key, value, channel in part:
+                        kind = key.partition(":")[0]
+                        arguments += [value, channel, self.settings.ttl_of(kind)]
                     await self._if_newer(
                         keys=[key for key, _, _ in part], args=arguments, client=pipe
                     )
@@ -163,8 +165,22 @@ class Cache:
         return {
             name: orjson.loads(value)
             for name, value in zip(symbols, values, strict=True)
-            if value is not None
+            if value not in {None, ABSENT}
         }
+
+    @property
+    def client(self) -> "aioredis.Redis":
+        """The driver's client, for this room."""
+        return self._client
+
+    async def set_many(
+        self, texts: Mapping[str, bytes], seconds: int, *, if_missing: bool = False
+    ) -> None:
+        """Set keys for some time, all of them or those that are not there; raises the driver's."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for key, text in texts.items():
+                pipe.set(key, text, ex=seconds, nx=if_missing)
+            await pipe.execute()
 
     async def keep_state(self, name: str, state: Mapping[str, Any], seconds: float) -> None:
         """Say how something stands, as a JSON document that is gone after so many seconds.

@@ -1,6 +1,7 @@
 """The API over real Postgres and Valkey, without a socket."""
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 
@@ -142,6 +143,23 @@ async def test_the_cache_goes_and_comes(
         assert await becomes(client, "ready")
         await asyncio.sleep(1.1)
         assert await ask(client, query) == {"data": data}
+
+
+async def test_what_was_read_is_cached(settings: Settings, feed: Feed) -> None:
+    """What Postgres was asked for once, the cache knows: rows, and that there are none."""
+    await feed.commit({"ticks": make_rows("ticks", "A", 2)}, ["A"])
+    query = '{ symbol(name: "A") { price { price } signal { action } } }'
+    wanted = {"data": {"symbol": {"price": {"price": 1.5}, "signal": None}}}
+    async with served(settings) as client:
+        pool = cast("Any", client)._transport.app.state.services._pool
+        assert await ask(client, query) == wanted
+        before = pool.figures.acquired
+        for _ in range(3):
+            assert await ask(client, query) == wanted
+        assert pool.figures.acquired == before
+        await feed.put({"signals": make_rows("signals", "A", 2, 7)}, ["A"])
+        found = (await ask(client, query))["data"]["symbol"]["signal"]
+        assert found == {"action": "SELL"}
 
 
 async def test_many_requests_at_once_are_served_by_the_cache(
