@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pipeline.cache.latest import KEYS, key_of
-from schemas.blocks import engines
+from pipeline.cache.latest import ENGINES, KEYS, key_of
 
 METRICS: Final = "metrics"
 KINDS: Final = (*KEYS.values(), METRICS)
@@ -30,7 +29,7 @@ def text_of(key: Key) -> str:
 
 def parts_of(kind: str, part: str) -> Sequence[str]:
     """The parts that go with a value: those of all engines with a whole prediction."""
-    return ("", *engines()) if kind == "prediction" and not part else (part,)
+    return ("", *ENGINES) if kind == "prediction" and not part else (part,)
 
 
 def escaped(symbol: str) -> str:
