@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api.errors import ApiError, Code
-from pipeline.store.reads import Cursor, cursor_of
+from pipeline.store.reads import EARLIEST, LAST, LATEST, Cursor, cursor_of
 
 DEFAULT_PAGE: Final = 100
 _PLACE: Final = struct.Struct(">qiqi")  # ts, partition, offset, index
-_EARLIEST: Final = -(2**63) + 1
-_LATEST: Final = 2**63 - 1
+_EARLIEST: Final = EARLIEST + 1
 Row = dict[str, Any]
 # (start, end, limit, after, before) -> rows in order: the first ones, or the last with `before`
 Fetch = Callable[[int, int, int, Cursor | None, Cursor | None], Awaitable[list[Row]]]
@@ -68,7 +67,7 @@ def read_window(arguments: Mapping[str, Any], page_max: int) -> Window:
     known, last_event = read_moment(arguments.get("as_of") or {})
     return Window(
         start=_EARLIEST if start is None else start,
-        end=min(_LATEST if end is None else end, last_event + 1),
+        end=min(LATEST if end is None else end, last_event + 1),
         after=None if after is None else decode_cursor(after),
         before=None if before is None else decode_cursor(before),
         limit=limit,
@@ -83,7 +82,7 @@ def read_moment(as_of: Mapping[str, int | None]) -> tuple[int | None, int]:
     event = as_of.get("event_time")
     if event is None:
         event = known
-    return known, _LATEST - 1 if event is None else min(event, _LATEST - 1)
+    return known, LATEST - 1 if event is None else min(event, LATEST - 1)
 
 
 def read_limit(name: str, first: int | None, last: int | None, page_max: int) -> int:
@@ -154,7 +153,7 @@ async def read_page(window: Window, fetch: Fetch) -> Page:
     """Read one page, and one row more to know whether there is more."""
     start, end, size = window.start, window.end, window.limit
     if window.backward:
-        last = window.before or (_LATEST, 2**31 - 1, _LATEST, 2**31 - 1)
+        last = window.before or LAST
         found = await fetch(start, end, size + 1, None, last)
         kept = [row for row in found if window.after is None or cursor_of(row) > window.after]
         rows = kept[max(len(kept) - size, 0) :]

@@ -16,14 +16,16 @@ import pyarrow.parquet
 
 from pipeline.replay.figures import EQUITY, FILLS, P_UP, name_of, said
 from pipeline.replay.trades import BOOK
+from pipeline.replay.trial_figures import table_of
 from pipeline.stages.base import HEAD, Block, Stage
 from pipeline.stages.chain import ChainSettings, book_stages
 from pipeline.stages.fills import BARS_READ
-from schemas.blocks import COLUMNS, Array, Rows, dtype_of, empty, to_arrow
+from schemas.blocks import COLUMNS, Array, Rows, dtype_of
 from schemas.codec import Decoder
 
 _TRADED: Final = ""  # what was traded in truth; no engine is called so
 _VOLATILITY: Final = "bar_ewma_vol"
+_MADE: Final = ("equity", "fills")
 _SAID: Final = ("sigma", "close", "horizon")
 
 
@@ -41,8 +43,7 @@ class _Trader:
 
     stages: Sequence[Stage]
     column: str  # of the predictions, in the place of p_up
-    equity: list[pd.DataFrame] = field(default_factory=list)
-    fills: list[pd.DataFrame] = field(default_factory=list)
+    parts: list[Mapping[str, Rows]] = field(default_factory=list)
 
     def step(self, block: Block) -> None:
         predictions = block.rows["predictions"]
@@ -51,11 +52,7 @@ class _Trader:
         block = Block(block.arrivals, rows, end_offset=block.end_offset)
         for stage in self.stages:
             block = stage.step(block)
-        for name, columns_of, into in (
-            ("equity", EQUITY, self.equity), ("fills", FILLS, self.fills)
-        ):  # fmt: skip
-            if len(block.rows[name]):
-                into.append(to_arrow(block.rows[name]).select(list(columns_of)).to_pandas())
+        self.parts.append({name: block.rows[name] for name in _MADE})
 
 
 def alone(
@@ -91,11 +88,8 @@ def alone(
             for partition, block in last.items():
                 step(partition, _ended(block, given["rows"]))
     made = {
-        name: Traded(
-            _joined([t.equity for (_, n), t in traders.items() if n == name], "equity", EQUITY),
-            _joined([t.fills for (_, n), t in traders.items() if n == name], "fills", FILLS),
-        )
-        for name in names
+        name: Traded(table_of(parts, "equity", EQUITY), table_of(parts, "fills", FILLS))
+        for name, parts in _by_name(names, traders).items()
     }
     if not _by_book(made.pop(_TRADED).equity).equals(_by_book(equity)):
         return None
@@ -174,9 +168,11 @@ def _ended(block: Block, rows: int) -> Block:
     return Block(block.arrivals, none, end_offset=rows)
 
 
-def _joined(
-    parts: Iterable[list[pd.DataFrame]], stage: str, columns: Sequence[str]
-) -> pd.DataFrame:
-    found = [table for part in parts for table in part]
-    none = to_arrow(empty(stage)).select(list(columns)).to_pandas()
-    return pd.concat(found, ignore_index=True) if found else none
+def _by_name(
+    names: Iterable[str], traders: Mapping[tuple[int, str], _Trader]
+) -> Mapping[str, list[Mapping[str, Rows]]]:
+    """What the traders of a name made, partition by partition."""
+    return {
+        name: [part for (_, n), t in traders.items() if n == name for part in t.parts]
+        for name in names
+    }

@@ -10,9 +10,8 @@ import pandas as pd
 from pipeline.replay.figures import HELD, NULL_ENGINE, name_of, outcomes, said
 from pipeline.replay.scoring import scores
 from pipeline.store import history
-from pipeline.store.history import EARLIEST, LATEST
 from pipeline.store.pool import Pool
-from pipeline.store.reads import LAST
+from pipeline.store.reads import EARLIEST, LAST, LATEST
 from schemas.blocks import IDENTITY
 
 MOST_BARS: Final = 20_000

@@ -65,10 +65,10 @@ class _Span:
 
 
 def _span(parts: Sequence[Mapping[str, Rows]], window: Window, horizon: int) -> _Span:
-    bars = _frame(parts, "bars", (*HELD, "ts"))
-    predictions = _frame(parts, "predictions", said())
-    equity = _frame(parts, "equity", EQUITY)
-    fills = _frame(parts, "fills", FILLS)
+    bars = table_of(parts, "bars", (*HELD, "ts"))
+    predictions = table_of(parts, "predictions", said())
+    equity = table_of(parts, "equity", EQUITY)
+    fills = table_of(parts, "fills", FILLS)
     scored = pd.Series(data=True, index=bars.index)
     kept = scored
     if window.left_out and window.end is not None:
@@ -193,8 +193,8 @@ def closing_cost(equity: pd.DataFrame, settings: FillsSettings) -> float:
     return float((fees + slipped)[units > 0].sum())
 
 
-def _frame(parts: Sequence[Mapping[str, Rows]], stage: str, names: Sequence[str]) -> pd.DataFrame:
-    """Columns of a stage as a replay's Parquet file gives them."""
+def table_of(parts: Sequence[Mapping[str, Rows]], stage: str, names: Sequence[str]) -> pd.DataFrame:
+    """Columns of a stage as a replay's Parquet file gives them, the parts one after another."""
     kinds = {column.name: column for column in COLUMNS[stage]}
     found: dict[str, Any] = {}
     for name in names:

@@ -8,9 +8,9 @@ import asyncpg
 
 from pipeline.errors import UnavailableError
 from pipeline.store import history
-from pipeline.store.history import EARLIEST, LATEST, Span
+from pipeline.store.history import Span
 from pipeline.store.pool import Connection, Pool
-from pipeline.store.reads import FIRST, LAST, Cursor, cursor_of
+from pipeline.store.reads import EARLIEST, FIRST, LAST, LATEST, Cursor, cursor_of
 from pipeline.store.statements import statement
 
 Source = Literal["bars", "ticks"]
@@ -124,10 +124,7 @@ class _Walk:
         known = LATEST if self.kind.known is None else self.kind.known
         shift = self.kind.shift
         span = Span(low + shift, high + shift - 1, 1, FIRST, known=known)
-        async with (
-            self.pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self.pool.moment() as connection:
             rows = await self._aggregated(connection, span)
         candles = [{**row, "partition": 0, "offset": row["life"], "index": 0} for row in rows]
         return [one for one in candles if self.after < cursor_of(one) < self.before]

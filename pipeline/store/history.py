@@ -15,11 +15,9 @@ import numpy as np
 
 from pipeline.errors import StateError, UnavailableError
 from pipeline.store.pool import Connection, Pool
-from pipeline.store.reads import FIRST, LAST, Cursor, cursor_of, document
+from pipeline.store.reads import EARLIEST, FIRST, LAST, LATEST, Cursor, cursor_of, document
 from pipeline.store.statements import leaf_statement, statement
 
-EARLIEST: Final = -(2**63)
-LATEST: Final = 2**63 - 1
 _SMALL: Final = 256  # pages that are read at once
 _SAMPLES: Final = 64  # pages whose times are looked at
 _WINDOW: Final = 128.0  # pages of the first window: two ranges of the index
@@ -114,10 +112,7 @@ async def read(
         return []
     for _ in range(_ATTEMPTS):
         try:
-            async with (
-                pool.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
+            async with pool.moment() as connection:
                 found = await _page(_Asked(connection, stage, symbol, columns), span)
         except StateError:
             if await pool.fetchval(statement("is_migrated"), stage):

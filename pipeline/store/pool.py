@@ -108,6 +108,15 @@ class Pool:
         finally:
             await self._pool.release(connection)
 
+    @asynccontextmanager
+    async def moment(self) -> AsyncIterator[Connection]:
+        """As `acquire`, and for the length of the block the database stands still."""
+        async with (
+            self.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
+
     async def _borrow(self) -> Connection:
         began = monotonic()
         try:

@@ -13,8 +13,10 @@ from schemas.blocks import COLUMNS, Array, Rows, dtype_of
 from schemas.times import format_rfc3339
 
 Cursor = tuple[int, int, int, int]  # ts, partition, offset, index
-FIRST: Final[Cursor] = (-(2**63), -1, -1, -1)
-LAST: Final[Cursor] = (2**63 - 1, 2**31 - 1, 2**63 - 1, 2**31 - 1)
+EARLIEST: Final = -(2**63)  # event times (ns)
+LATEST: Final = 2**63 - 1
+FIRST: Final[Cursor] = (EARLIEST, -1, -1, -1)
+LAST: Final[Cursor] = (LATEST, 2**31 - 1, 2**63 - 1, 2**31 - 1)
 
 
 def document(record: asyncpg.Record) -> dict[str, Any]:

@@ -87,10 +87,7 @@ async def stored_rows(pool: Pool, stage: str, start: int | None, end: int | None
 @asynccontextmanager
 async def reading(pool: Pool) -> AsyncIterator[Connection]:
     """A connection that sees one moment of the database, however long it reads."""
-    async with (
-        pool.acquire() as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with pool.moment() as connection:
         # Sorting may take long; a cursor is waited for at each piece of it.
         await connection.execute("SET LOCAL statement_timeout = 0")
         yield connection

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.store.live import decompress
 from pipeline.store.pool import Connection, Pool
-from pipeline.store.reads import rows_of
+from pipeline.store.reads import EARLIEST, LATEST, rows_of
 from pipeline.store.statements import stage_statement, statement
 from pipeline.store.stored import SORTING
 from schemas.blocks import Rows, empty
@@ -17,7 +17,7 @@ from schemas.blocks import Rows, empty
 Place = tuple[int, int]  # offset and index
 BEHIND: Final = 2**31 - 1  # an index that no row has: the place behind all rows of a message
 _ROWS: Final = 8_192
-_EVER: Final = (-(2**63), 2**63 - 1)
+_EVER: Final = (EARLIEST, LATEST)
 
 
 class StoredRows(Protocol):
