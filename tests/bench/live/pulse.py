@@ -16,7 +16,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -75,12 +75,12 @@ class Ear(asyncio.Protocol):
 
 
 class Reader:
-    """A partition of an output topic, each record kept with the time at which it was readable."""
+    """An output topic, each record kept with the time at which it was readable."""
 
-    def __init__(self, bootstrap: str, topic: str, partition: int) -> None:
+    def __init__(self, bootstrap: str, topic: str, partitions: Iterable[int]) -> None:
         self.topic = topic
         self.records: list[tuple[float, bytes]] = []
-        self._place = TopicPartition(topic, partition)
+        self._places = [TopicPartition(topic, partition) for partition in partitions]
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             enable_auto_commit=False,
@@ -90,15 +90,15 @@ class Reader:
     async def start(self) -> None:
         """From the end on."""
         await self._consumer.start()
-        self._consumer.assign([self._place])
-        await self._consumer.seek_to_end(self._place)
+        self._consumer.assign(self._places)
+        await self._consumer.seek_to_end(*self._places)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             found = await self._consumer.getmany(timeout_ms=1000)
             now = monotonic()
-            self.records.extend((now, one.value) for one in found.get(self._place, ()))
+            self.records.extend((now, one.value) for part in found.values() for one in part)
 
     async def stop(self) -> None:
         """Close the connection."""
@@ -182,9 +182,7 @@ class Sender:
 async def _pulse(asked: argparse.Namespace) -> dict[str, Any]:
     partitions = [int(text) for text in asked.partitions.split(",")]
     ends = {p: high for p, (_, high) in (await offset_bounds(asked.kafka, PRICES)).items()}
-    readers = [
-        Reader(asked.kafka, topic, number) for topic in (_PREDICTIONS, SIGNALS) for number in ends
-    ]
+    readers = [Reader(asked.kafka, topic, ends) for topic in (_PREDICTIONS, SIGNALS)]
     channels = [f"latest:{_PREDICTIONS}", f"latest:{SIGNALS}"]
     redis = urlsplit(asked.redis)
     async with AsyncExitStack() as stack:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import faust
 import pytest
 from aiokafka import AIOKafkaConsumer
-from faust.transport.consumer import Consumer
+from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
+from mode.threads import QueueServiceThread, ServiceThread
 
 from agents import driver
 from agents.app import make_app
@@ -35,6 +36,15 @@ READ: list[tuple[Callable[..., Any], str]] = [
     (stock.Consumer._new_consumer_thread, "0870ec53dea7"),
     (stock.AIOKafkaConsumerThread._create_worker_consumer, "c2701bfc3e6f"),
     (stock.AIOKafkaConsumerThread._fetch_records, "39a2c6c79fc1"),
+    (ServiceThread.__init__, "82979878990c"),
+    (ServiceThread.start, "f11841038a03"),
+    (ServiceThread.stop, "32d026539c36"),
+    (ServiceThread._serve, "67809eae0957"),
+    (ServiceThread._shutdown_thread, "d7377862e734"),
+    (ServiceThread._gather_remaining_tasks, "6f65b92dd101"),
+    (QueueServiceThread.call_thread, "479edda75b54"),
+    (ThreadDelegateConsumer.threadsafe_partitions_revoked, "6c55d67e9eb0"),
+    (ThreadDelegateConsumer.threadsafe_partitions_assigned, "50fac26841ad"),
     (faust.App._new_transport, "42db531312dd"),
     (faust.App._on_partitions_revoked, "d5c895bbe57d"),
 ]
@@ -62,11 +72,39 @@ def test_fetches_do_not_wait_for_idle_partitions() -> None:
 
 
 @pytest.fixture
-async def app() -> AsyncIterator[Any]:
-    """An app that was never started; its consumer has made the loop of its thread already."""
-    made: Any = make_app(load_settings([]), "127.0.0.1:1")
-    yield made
-    made.consumer._thread.thread_loop.close()
+async def app() -> Any:
+    """An app that was never started."""
+    return make_app(load_settings([]), "127.0.0.1:1")
+
+
+async def test_the_consumer_has_no_thread(app: Any) -> None:
+    """It lives in the loop of the app, where what it is asked for happens at once."""
+    home = app.consumer._thread
+    assert home.thread_loop is asyncio.get_running_loop()
+    before = set(asyncio.all_tasks())
+
+    async def position(number: int, *, more: int) -> tuple[int, set[Any]]:
+        return number + more, asyncio.all_tasks() - before
+
+    assert await home.call_thread(position, 1, more=2) == (3, set())
+    assert await home.call_thread(max, 4, 5) == 5
+
+
+async def test_a_consumer_that_cannot_start_says_so(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a thread would: who starts it is told, and nothing of it goes on."""
+    home = app.consumer._thread
+
+    async def refuse() -> None:
+        raise OSError("no broker")
+
+    monkeypatch.setattr(home, "on_start", refuse)
+    monkeypatch.setattr(home, "on_crash", lambda *_: None)
+    with pytest.raises(OSError, match="no broker"):
+        await home.start()
+    await home.stop()
+    assert home._shutdown.is_set()
 
 
 def _record(offset: int) -> SimpleNamespace:
