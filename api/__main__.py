@@ -43,17 +43,17 @@ def read_arguments(arguments: Sequence[str]) -> Settings:
     return load_settings(assignments)
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, auth: bool) -> socket.socket:
     """The listening socket.
 
     Raises:
-        MisuseError: others could reach it.
+        MisuseError: others could reach it, and nobody would ask them for a key.
         UnavailableError: the port is taken.
     """
-    if not is_loopback(host):
+    if not auth and not is_loopback(host):
         raise MisuseError(
-            f"refuses to serve on {host}: there is no authentication yet (issue 8 brings it);"
-            " use --host 127.0.0.1"
+            f"refuses to serve on {host} whoever comes: demand keys by --set api.auth=true"
+            " (`tickstream keys create` makes them), or use --host 127.0.0.1"
         )
     try:
         family, kind, number, _, address = socket.getaddrinfo(
@@ -87,7 +87,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     configure_logs(settings)
     app = create_app(settings)
-    sock = bind(settings.api.host, settings.api.port)
+    sock = bind(settings.api.host, settings.api.port, auth=settings.api.auth)
     config = uvicorn.Config(
         app,
         ws="websockets-sansio",

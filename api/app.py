@@ -1,7 +1,8 @@
 """The ASGI application."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.responses import RedirectResponse
 from starlette.routing import Route, WebSocketRoute
 
+from api.access import Access
 from api.context import CacheNotice, Context
 from api.errors import format_error
 from api.guard import LocalOnly
@@ -22,6 +24,7 @@ from api.services import Services
 from api.transport import HTTPHandler
 from api.websocket import WebSocketHandler
 from pipeline.settings import Settings
+from pipeline.store.keys import KeyRecord, valid_keys
 
 PATH: Final = "/graphql"
 # Ariadne logs each error with its traceback; `format_error` has said what there is to say.
@@ -33,18 +36,22 @@ def create_app(settings: Settings) -> Starlette:
     """The server; it connects at startup and keeps trying when Postgres or Redis are away.
 
     Raises:
-        MisuseError: the address of one of them is not set.
+        MisuseError: the address of one of them is not set, or a key for tokens cannot be used.
         UnavailableError: the address of Redis cannot be read.
     """
     services = Services(settings)
-    graphql = create_graphql(services)
+    access = create_access(services)
+    graphql = create_graphql(services, access)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await services.start()
+        watching = asyncio.create_task(access.run())
         try:
             yield
         finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             await services.stop()
 
     routes = [
@@ -54,18 +61,37 @@ def create_app(settings: Settings) -> Starlette:
         Route("/readyz", readyz),
         Route("/", RedirectResponse(PATH)),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan, middleware=[Middleware(LocalOnly)])
+    # A page of another origin knows no key: where keys are demanded it is like any other client.
+    middleware = [] if settings.api.auth else [Middleware(LocalOnly)]
+    app = Starlette(routes=routes, lifespan=lifespan, middleware=middleware)
     app.state.services = services
+    app.state.access = access
     return app
 
 
-def create_graphql(services: Services) -> GraphQL:
+def create_access(services: Services) -> Access:
+    """Who is let in, by the keys of Postgres.
+
+    Raises:
+        MisuseError: a key for tokens cannot be used.
+    """
+
+    async def read() -> Mapping[str, KeyRecord]:
+        async with services.postgres() as pool:
+            return await valid_keys(pool)
+
+    return Access(services.settings.api, read)
+
+
+def create_graphql(services: Services, access: Access) -> GraphQL:
     """The endpoint, without a server around it."""
     development = services.settings.api.development
     documents = Documents(hide_suggestions=not development)
 
-    def context(_request: Any, _data: Any) -> Context:
-        return Context(services, LatestLoader(services))
+    def context(connection: Any, _data: Any) -> Context:
+        # Set by who let it in; without it nothing is answered.
+        principal = connection.scope["principal"]
+        return Context(services, LatestLoader(services), principal)
 
     return GraphQL(
         build_schema(),
@@ -77,6 +103,6 @@ def create_graphql(services: Services) -> GraphQL:
         introspection=development,
         logger=_silent,
         error_formatter=format_error,
-        http_handler=HTTPHandler(extensions=[CacheNotice]),
-        websocket_handler=WebSocketHandler(),
+        http_handler=HTTPHandler(access, extensions=[CacheNotice]),
+        websocket_handler=WebSocketHandler(access),
     )

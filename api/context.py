@@ -6,15 +6,17 @@ from typing import Any
 from ariadne.types import Extension
 
 from api.latest import LatestLoader
+from api.principals import Principal
 from api.services import Services
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The services of the process and the loader of the request."""
+    """The services of the process, the loader of the request and who it comes from."""
 
     services: Services
     latest: LatestLoader
+    principal: Principal
     memo: dict[str, Any] = field(default_factory=dict)
     """What the request has asked for once, by the name of who keeps it."""
 

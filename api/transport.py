@@ -9,10 +9,11 @@ import orjson
 from ariadne.asgi.handlers import GraphQLHTTPHandler
 from ariadne.graphql import validate_data
 from graphql import GraphQLError
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
 
-from api.errors import Code, error_body, is_request_error
+from api.access import Access, bearer
+from api.errors import ApiError, Code, error_body, is_request_error
 from api.explorer import HEADERS, PAGE
 from api.limits import MAX_BODY
 
@@ -58,15 +59,36 @@ def _weight(text: str) -> float:
 
 
 class RefusedError(Exception):
-    """A request that is not GraphQL over HTTP."""
+    """A request that is answered before it is looked at as GraphQL."""
 
-    def __init__(self, status: HTTPStatus, message: str) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        message: str,
+        code: Code = Code.BAD_REQUEST,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
+        self.headers = headers
+
+
+def refusal(error: ApiError) -> RefusedError:
+    """What one who is not let in is told by HTTP."""
+    if error.code is Code.UNAUTHENTICATED:
+        challenge = {"WWW-Authenticate": "Bearer"}
+        return RefusedError(HTTPStatus.UNAUTHORIZED, str(error), error.code, challenge)
+    later = {"Retry-After": "1"}
+    return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), error.code, later)
 
 
 class HTTPHandler(GraphQLHTTPHandler):
     """Ariadne's handler with the specification's answers; queries by GET, no multipart."""
+
+    def __init__(self, access: Access, **options: Any) -> None:
+        super().__init__(**options)
+        self._access = access
 
     async def handle_request(self, request: Request) -> Response:
         """Answer one request."""
@@ -79,10 +101,12 @@ class HTTPHandler(GraphQLHTTPHandler):
             body = error_body(Code.BAD_REQUEST, f"this answers in {GRAPHQL} or {JSON}")
             return self.respond(body, HTTPStatus.NOT_ACCEPTABLE, JSON)
         try:
+            self.admit(request)
             data = await self.extract_data_from_request(request)
             validate_data(data)
         except RefusedError as error:
-            return self.respond(error_body(Code.BAD_REQUEST, str(error)), error.status, kind)
+            body = error_body(error.code, str(error))
+            return self.respond(body, error.status, kind, error.headers)
         except GraphQLError as error:
             body = error_body(Code.BAD_REQUEST, error.message)
             return self.respond(body, HTTPStatus.BAD_REQUEST, kind)
@@ -100,10 +124,26 @@ class HTTPHandler(GraphQLHTTPHandler):
                 status = HTTPStatus.BAD_REQUEST
         return self.respond(result, status, kind)
 
+    def admit(self, request: Request) -> None:
+        """Let a client in.
+
+        Raises:
+            RefusedError: it is not let in.
+        """
+        try:
+            request.scope["principal"] = self._access.admit(bearer(only_header(request)))
+        except ApiError as error:
+            raise refusal(error) from error
+
     @staticmethod
-    def respond(result: Mapping[str, Any], status: HTTPStatus, kind: str) -> Response:
+    def respond(
+        result: Mapping[str, Any],
+        status: HTTPStatus,
+        kind: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
         """A response in JSON."""
-        return Response(encode(result), status, media_type=f"{kind}; charset=utf-8")
+        return Response(encode(result), status, headers, media_type=f"{kind}; charset=utf-8")
 
     @staticmethod
     def not_allowed(request: Request) -> Response:
@@ -136,6 +176,12 @@ class HTTPHandler(GraphQLHTTPHandler):
         return "query" not in request.query_params and "text/html" in request.headers.get(
             "accept", ""
         )
+
+
+def only_header(connection: HTTPConnection) -> str | None:
+    """The `Authorization` header; None without one, or with several."""
+    found = connection.headers.getlist("authorization")
+    return found[0] if len(found) == 1 else None
 
 
 def _from_address(request: Request) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from inspect import isawaitable
 from typing import Any, Final
 
 import orjson
@@ -14,9 +13,10 @@ from graphql import ExecutionResult, GraphQLError, OperationType, located_error
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from api.errors import Code, error_body
-from api.transport import encode
-from pipeline.clock import monotonic
+from api.access import Access, credential_of
+from api.errors import ApiError, Code, error_body
+from api.principals import Principal
+from api.transport import encode, only_header
 
 PROTOCOL: Final = "graphql-transport-ws"
 INIT_SECONDS: Final = 5.0
@@ -39,10 +39,11 @@ def invalid(what: str) -> Closed:
 
 
 class WebSocketHandler(GraphQLWebsocketHandlerBase):
-    """Serves the connections; `on_connect` may refuse one by returning False or raising."""
+    """Serves the connections of those who are let in."""
 
-    def __init__(self, *, init_seconds: float = INIT_SECONDS, **callbacks: Any) -> None:
-        super().__init__(**callbacks)
+    def __init__(self, access: Access, *, init_seconds: float = INIT_SECONDS) -> None:
+        super().__init__()
+        self.access = access
         self.init_seconds = init_seconds
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,16 +69,20 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
         finally:
             await connection.cancel()
 
-    async def accepts(self, websocket: WebSocket, payload: Any) -> bool:
-        """Whether `on_connect` lets the client in."""
-        if self.on_connect is None:
-            return True
+    def admit(self, websocket: WebSocket, payload: Any) -> Principal:
+        """Let a client in, by its `connection_init` or its handshake.
+
+        Raises:
+            Closed: it is not let in.
+        """
         try:
-            verdict = self.on_connect(websocket, payload)
-            verdict = await verdict if isawaitable(verdict) else verdict
-        except Exception:  # noqa: BLE001 - whatever it raised, the client is refused
-            return False
-        return verdict is not False
+            found = self.access.admit(credential_of(payload, only_header(websocket)))
+        except ApiError as error:
+            if error.code is Code.UNAUTHENTICATED:
+                raise Closed(4403, "Forbidden") from error
+            raise Closed(1013, "Try again later") from error
+        websocket.scope["principal"] = found
+        return found
 
     async def results(
         self, websocket: WebSocket, payload: Message
@@ -128,6 +133,7 @@ class Connection:
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._initialised = False
         self._acknowledged = False
+        self._limit = asyncio.timeout(handler.init_seconds)
 
     async def serve(self) -> None:
         """Take messages until the end.
@@ -136,14 +142,22 @@ class Connection:
             Closed: the server ends it.
             WebSocketDisconnect: the client ended it.
         """
-        deadline = monotonic() + self._handler.init_seconds
-        while True:
-            try:
-                left = None if self._initialised else deadline - monotonic()
-                message = await asyncio.wait_for(self._receive(), left)
-            except TimeoutError as error:
-                raise Closed(4408, "Connection initialisation timeout") from error
-            await self._take(message)
+        try:
+            async with self._limit:
+                while True:
+                    await self._take(await self._receive())
+        except TimeoutError as error:
+            if not self._limit.expired():
+                raise
+            if self._acknowledged:
+                raise Closed(4403, "Forbidden") from error
+            raise Closed(4408, "Connection initialisation timeout") from error
+        finally:
+            self._handler.access.leave(self)
+
+    def expel(self) -> None:
+        """End it: its key or token is not valid any more."""
+        self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def cancel(self) -> None:
         """End all operations."""
@@ -185,9 +199,10 @@ class Connection:
         if self._initialised:
             raise Closed(4429, "Too many initialisation requests")
         self._initialised = True
-        if not await self._handler.accepts(self._websocket, message.get("payload")):
-            raise Closed(4403, "Forbidden")
+        principal = self._handler.admit(self._websocket, message.get("payload"))
+        self._limit.reschedule(None)
         self._acknowledged = True
+        self._handler.access.enter(self, principal)
         await self._send({"type": "connection_ack"})
 
     def _subscribe(self, name: str, payload: Any) -> None:

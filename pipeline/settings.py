@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from pipeline.errors import MisuseError
@@ -99,11 +106,30 @@ class CacheSettings(_Group):
         return self.ttls.get(kind, self.ttl)
 
 
+class JwtSettings(_Group):
+    """Tokens that somebody else issues, as an identity provider. Set them in the environment."""
+
+    secrets: tuple[SecretStr, ...] = Field(
+        (), description="shared secrets of HS256, 32 bytes or more each"
+    )
+    public_keys: tuple[str, ...] = Field(
+        (), description="PEM, or files of it: RSA for RS256, Ed25519 for EdDSA"
+    )
+    issuer: str | None = Field(None, description="the only `iss` that is taken")
+    audience: str | None = Field(None, description="the `aud` that a token must name")
+    role_claim: str = Field("role", min_length=1, description="reader, operator or admin")
+    leeway: float = Field(0.0, ge=0, le=300, description="seconds that clocks may differ")
+
+
 class ApiSettings(_Group):
     """The GraphQL server."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535)
+    auth: bool = Field(
+        False, description="demand a key or a token; without it only loopback is served"
+    )
+    jwt: JwtSettings = JwtSettings()
     page_max: int = Field(500, ge=1, le=10_000)
     development: bool = Field(True, description="GraphiQL and introspection")
 

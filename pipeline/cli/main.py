@@ -8,6 +8,7 @@ import click
 from pipeline.cli.administration import doctor, migrate, schema, topics
 from pipeline.cli.backtest import backtest
 from pipeline.cli.demo import demo
+from pipeline.cli.keys import keys
 from pipeline.cli.leakcheck import leakcheck
 from pipeline.cli.parity import parity
 from pipeline.cli.process import api, worker
@@ -58,7 +59,7 @@ def cli() -> None:
 
 for command in (
     demo, up, publish, worker, api, replay, backtest, parity, leakcheck, sweep, walkforward, train,
-    topics, migrate, doctor, schema,
+    topics, migrate, keys, doctor, schema,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -35,7 +35,7 @@ def worker(sets: tuple[str, ...], bar: str | None, data_dir: Path | None) -> Non
 @click.command()
 @SETS
 @DATA_DIR
-@click.option("--host", help="Address to bind to; loopback only.")
+@click.option("--host", help="Address to bind to; others than loopback take --set api.auth=true.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to bind to.")
 def api(sets: tuple[str, ...], data_dir: Path | None, host: str | None, port: int | None) -> None:
     """Run the GraphQL API."""

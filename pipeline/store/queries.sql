@@ -219,3 +219,27 @@ SELECT min("offset") FROM ticks WHERE run = 0 AND partition = $1
 SELECT partition, min("offset") AS low, max("offset") AS high, count(*) AS count FROM ticks
  WHERE run = 0 AND ($1::bigint IS NULL OR ts >= $1) AND ($2::bigint IS NULL OR ts < $2)
  GROUP BY partition ORDER BY partition
+
+-- name: create_key
+INSERT INTO api_keys (id, name, role, digest, lifetime, expires_at)
+VALUES ($1, $2, $3, $4, $5::interval, now() + $5::interval)
+
+-- name: rotate_key
+WITH old AS (
+    UPDATE api_keys SET expires_at = least(expires_at, now() + $4::interval)
+     WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+    RETURNING id, name, role, lifetime)
+INSERT INTO api_keys (id, name, role, digest, lifetime, expires_at, replaces)
+SELECT $2, name, role, $3, lifetime, now() + lifetime, id FROM old RETURNING name, role
+
+-- name: revoke_key
+UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING id
+
+-- name: list_keys
+SELECT id, name, role, made_at, expires_at, replaces,
+       CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'valid' END AS state
+  FROM api_keys ORDER BY made_at, id
+
+-- name: valid_keys
+SELECT id, name, role, digest, expires_at FROM api_keys
+ WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())

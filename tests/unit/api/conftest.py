@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from api.app import create_graphql
+from api.app import create_access, create_graphql
 from api.hub import Hub
 from api.services import Services
 from pipeline.errors import UnavailableError
@@ -65,7 +65,8 @@ def services() -> FakeServices:
 @pytest.fixture
 def endpoint(services: FakeServices) -> Any:
     """The GraphQL application over them."""
-    return create_graphql(cast("Services", services))
+    found = cast("Services", services)
+    return create_graphql(found, create_access(found))
 
 
 @pytest.fixture
@@ -73,4 +74,5 @@ def production(services: FakeServices) -> Any:
     """The same, not for development."""
     api = services.settings.api.model_copy(update={"development": False})
     services.settings = services.settings.model_copy(update={"api": api})
-    return create_graphql(cast("Services", services))
+    found = cast("Services", services)
+    return create_graphql(found, create_access(found))

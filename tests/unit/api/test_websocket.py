@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.websocket import MAX_OPERATIONS, PROTOCOL, WebSocketHandler
+from api.websocket import MAX_OPERATIONS, PROTOCOL
 
 INIT = {"type": "connection_init"}
 ACK = {"type": "connection_ack"}
@@ -115,27 +115,16 @@ async def test_a_silent_client_is_closed(endpoint: Any) -> None:
     assert [await client.receive() for _ in range(3)] == [PROTOCOL, {"type": "pong"}, 4408]
 
 
-async def _refuse(_websocket: Any, payload: Any) -> bool:
-    return (payload or {}).get("token") == "right"
-
-
-def _fail(_websocket: Any, _payload: Any) -> None:
-    raise ValueError("who are you?")
-
-
-@pytest.mark.parametrize(
-    ("verdict", "payload", "answer"),
-    [(_refuse, None, 4403), (_refuse, {"token": "right"}, ACK), (_fail, None, 4403)],
-)
-async def test_a_refused_client_is_closed(
-    endpoint: Any, verdict: Any, payload: Any, answer: Any
-) -> None:
-    """A client that on_connect refuses is closed with 4403."""
-    handler: WebSocketHandler = endpoint.websocket_handler
-    handler.on_connect = verdict
+async def test_a_client_that_was_let_in_may_be_silent(endpoint: Any) -> None:
+    """The time for connection_init is for that alone."""
+    endpoint.websocket_handler.init_seconds = 0.05
     client = Client(endpoint)
-    client.send({**INIT, "payload": payload})
-    assert [await client.receive() for _ in range(2)] == [PROTOCOL, answer]
+    client.send(INIT)
+    assert [await client.receive() for _ in range(2)] == [PROTOCOL, ACK]
+    await asyncio.sleep(0.2)
+    client.send({"type": "ping"})
+    assert await client.receive() == {"type": "pong"}
+    await client.leave()
 
 
 async def test_a_subscription_from_start_to_end(endpoint: Any, services: Any) -> None:
