@@ -49,3 +49,41 @@ def parity_document(
         "offset": offset,
         "index": index,
     }
+
+
+def drift_document(
+    *,
+    kind: str,
+    name: str,
+    symbol: str,
+    change: str,
+    since: int,
+    ts: int,
+    partition: int,
+    offset: int,
+    index: int,
+    evidence: float,
+    looked: int,
+    stride: int,
+) -> dict[str, Any]:
+    """A feature, or the loss of an engine (`kind`), that is no longer what it was, as an alert.
+
+    `time` is that of the row that made it certain, `since` when the change seems to have begun.
+    `evidence` is at most 1 in the mean while nothing changes; `looked` values, one in `stride`,
+    were compared.
+    """
+    return {
+        "kind": "drift",
+        "symbol": symbol,
+        "time": format_rfc3339(ts),
+        "of": kind,
+        "name": name,
+        "change": change,
+        "since": format_rfc3339(since),
+        "evidence": evidence,
+        "looked": looked,
+        "stride": stride,
+        "partition": partition,
+        "offset": offset,
+        "index": index,
+    }
