@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from pipeline.errors import UnavailableError
 from pipeline.settings import CacheSettings
@@ -257,6 +258,8 @@ def open_cache(url: str, settings: CacheSettings) -> Cache:
             socket_timeout=settings.timeout,
             socket_connect_timeout=settings.timeout,
             health_check_interval=30,
+            # With notices of maintenance on, the pool lends connections that died while idle.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
     except ValueError as error:
         raise UnavailableError(f"TICKSTREAM_REDIS {url!r}: {error}") from error

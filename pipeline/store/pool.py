@@ -1,6 +1,7 @@
 """The asyncpg pool with bounded waits, one-line errors and counts of what was asked."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ RETRYABLE = (
 )
 _NOT_MIGRATED: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+# It tells each vain attempt to reopen an idle line with its traceback; who needs one tells a line.
+logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 _MARGIN: Final = 5.0  # seconds that an answer may take beyond what the server was given
 
 

@@ -145,6 +145,20 @@ async def test_the_cache_goes_and_comes(
         assert await ask(client, query) == {"data": data}
 
 
+async def test_the_cache_is_restarted_while_nobody_asks(
+    settings: Settings, feed: Feed, valkey_server: ValkeyServer
+) -> None:
+    """Connections that died while they were idle are opened again by the next requests."""
+    await feed.put({"ticks": make_rows("ticks", "A", 2)}, ["A"])
+    query = '{ symbol(name: "A") { price { price } bar { n } } }'
+    wanted = {"data": {"symbol": {"price": {"price": 1.5}, "bar": None}}}
+    async with served(settings) as client:
+        for _ in range(3):
+            answers = await asyncio.gather(*[ask(client, query) for _ in range(32)])
+            assert answers == [wanted] * 32
+            await asyncio.to_thread(valkey_server.restart)
+
+
 async def test_what_was_read_is_cached(settings: Settings, feed: Feed) -> None:
     """What Postgres was asked for once, the cache knows: rows, and that there are none."""
     await feed.commit({"ticks": make_rows("ticks", "A", 2)}, ["A"])
