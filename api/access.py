@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 import structlog
+from starlette.requests import HTTPConnection
 
 from api.errors import ApiError, Code
 from api.principals import LOCAL, InvalidTokenError, Principal
@@ -14,6 +15,7 @@ from pipeline.settings import ApiSettings, JwtSettings
 from pipeline.store.keys import PREFIX, KeyRecord, digest_of, key_id
 
 READ_EVERY: Final = 2.0  # seconds
+_FIRST_EVERY: Final = 0.1  # seconds, until they were read once
 _READ_WITHIN: Final = 5.0  # seconds
 _log: Final = structlog.get_logger("api")
 Verify = Callable[[str], Principal]
@@ -40,6 +42,11 @@ class Access:
         self._verify = None if self._open else open_verifier(settings.jwt)
         self._keys: Mapping[str, KeyRecord] | None = None
         self._guests: dict[Guest, Principal] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can judge."""
+        return self._open or self._keys is not None
 
     def admit(self, credential: str | None) -> Principal:
         """Who a credential speaks for: a key or a token, without a word before it.
@@ -90,7 +97,7 @@ class Access:
             except Exception:  # noqa: BLE001 - a fault in one reading must not keep revoked keys alive
                 _log.exception("keys_failed")
             self.sweep()
-            await asyncio.sleep(READ_EVERY)
+            await asyncio.sleep(READ_EVERY if self.ready else _FIRST_EVERY)
 
     def sweep(self) -> None:
         """Put out those who may not stay."""
@@ -131,6 +138,12 @@ def open_verifier(settings: JwtSettings) -> Verify | None:
     from api.tokens import Tokens  # noqa: PLC0415 - the cryptography behind it is slow to load
 
     return Tokens(settings).verify
+
+
+def only_header(connection: HTTPConnection) -> str | None:
+    """The `Authorization` header; None without one, or with several."""
+    found = connection.headers.getlist("authorization")
+    return found[0] if len(found) == 1 else None
 
 
 def bearer(header: str | None) -> str | None:

@@ -19,10 +19,12 @@ from api.guard import LocalOnly
 from api.health import healthz, readyz
 from api.latest import LatestLoader
 from api.limits import DepthRule, Documents
+from api.rates import Rates
 from api.schema import build_schema
 from api.services import Services
 from api.transport import HTTPHandler
 from api.websocket import WebSocketHandler
+from pipeline.cache.buckets import Buckets
 from pipeline.settings import Settings
 from pipeline.store.keys import KeyRecord, valid_keys
 
@@ -41,7 +43,8 @@ def create_app(settings: Settings) -> Starlette:
     """
     services = Services(settings)
     access = create_access(services)
-    graphql = create_graphql(services, access)
+    rates = Rates(settings.api, Buckets(services.cache).lease)
+    graphql = create_graphql(services, access, rates)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -52,6 +55,7 @@ def create_app(settings: Settings) -> Starlette:
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+            await rates.close()
             await services.stop()
 
     routes = [
@@ -83,7 +87,7 @@ def create_access(services: Services) -> Access:
     return Access(services.settings.api, read)
 
 
-def create_graphql(services: Services, access: Access) -> GraphQL:
+def create_graphql(services: Services, access: Access, rates: Rates) -> GraphQL:
     """The endpoint, without a server around it."""
     development = services.settings.api.development
     documents = Documents(hide_suggestions=not development)
@@ -103,6 +107,6 @@ def create_graphql(services: Services, access: Access) -> GraphQL:
         introspection=development,
         logger=_silent,
         error_formatter=format_error,
-        http_handler=HTTPHandler(access, extensions=[CacheNotice]),
-        websocket_handler=WebSocketHandler(access),
+        http_handler=HTTPHandler(access, rates, extensions=[CacheNotice]),
+        websocket_handler=WebSocketHandler(access, rates),
     )

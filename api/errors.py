@@ -38,6 +38,14 @@ class ApiError(Exception):
         self.code = code
 
 
+class LimitedError(ApiError):
+    """Too much at once; it may be asked again after some seconds."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(Code.LIMITED, message)
+        self.seconds = seconds
+
+
 def error_body(code: Code, message: str) -> dict[str, Any]:
     """A whole response that is one error."""
     return {"errors": [{"message": message, "extensions": {"code": code.value}}]}

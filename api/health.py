@@ -9,11 +9,13 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.access import Access, bearer, only_header
 from api.errors import ApiError
 from api.services import Services
 from pipeline.cache.latest import PARITY
 from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
+from pipeline.store.keys import Role
 from schemas.times import format_rfc3339
 
 _SECONDS: Final = 2.0  # until an answer counts as none
@@ -25,18 +27,28 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Each server with the time of its answer; 503 without Postgres, as the cache can be missed.
+    """Each server with the time of its answer; 503 without Postgres; the cache can be missed.
 
-    Where `up` holds what is stored against a replay, also how the last turn of that ended.
+    Where `up` holds what is stored against a replay, also how the last turn of that ended. Where
+    keys are demanded, all but the status takes one of an admin.
     """
     services: Services = request.app.state.services
     found = await check_all(services)
     postgres, redis = (check["ok"] for check in found.values())
+    postgres = postgres and request.app.state.access.ready
     status = "unavailable" if not postgres else "ready" if redis else "degraded"
     if redis:
         found |= await _parity(services)
-    body = {"status": status, "checks": found}
+    body = {"status": status, "checks": found} if _is_admin(request) else {"status": status}
     return _json(body, HTTPStatus.OK if postgres else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _is_admin(request: Request) -> bool:
+    access: Access = request.app.state.access
+    try:
+        return access.admit(bearer(only_header(request))).role.covers(Role.ADMIN)
+    except ApiError:
+        return False
 
 
 async def check_all(services: Services) -> dict[str, dict[str, Any]]:

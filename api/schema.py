@@ -7,6 +7,7 @@ from graphql import GraphQLSchema
 
 from api.names import python_name
 from api.resolvers import BINDABLES
+from api.rules import guard
 
 
 def read_sdl() -> list[str]:
@@ -17,5 +18,7 @@ def read_sdl() -> list[str]:
 
 
 def build_schema() -> GraphQLSchema:
-    """The schema that the server executes."""
-    return make_executable_schema(read_sdl(), *BINDABLES, convert_names_case=python_name)
+    """The schema that the server executes; its fields ask for their roles."""
+    schema = make_executable_schema(read_sdl(), *BINDABLES, convert_names_case=python_name)
+    guard(schema)
+    return schema

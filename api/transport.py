@@ -1,6 +1,7 @@
 """GraphQL over HTTP as its specification draft wants it: media types, status codes, body size."""
 
 import json
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -9,13 +10,14 @@ import orjson
 from ariadne.asgi.handlers import GraphQLHTTPHandler
 from ariadne.graphql import validate_data
 from graphql import GraphQLError
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from api.access import Access, bearer
-from api.errors import ApiError, Code, error_body, is_request_error
+from api.access import Access, bearer, only_header
+from api.errors import ApiError, Code, LimitedError, error_body, is_request_error
 from api.explorer import HEADERS, PAGE
 from api.limits import MAX_BODY
+from api.rates import Rates
 
 JSON: Final = "application/json"
 GRAPHQL: Final = "application/graphql-response+json"
@@ -79,6 +81,9 @@ def refusal(error: ApiError) -> RefusedError:
     if error.code is Code.UNAUTHENTICATED:
         challenge = {"WWW-Authenticate": "Bearer"}
         return RefusedError(HTTPStatus.UNAUTHORIZED, str(error), error.code, challenge)
+    if isinstance(error, LimitedError):
+        later = {"Retry-After": str(math.ceil(error.seconds))}
+        return RefusedError(HTTPStatus.TOO_MANY_REQUESTS, str(error), error.code, later)
     later = {"Retry-After": "1"}
     return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), error.code, later)
 
@@ -86,9 +91,10 @@ def refusal(error: ApiError) -> RefusedError:
 class HTTPHandler(GraphQLHTTPHandler):
     """Ariadne's handler with the specification's answers; queries by GET, no multipart."""
 
-    def __init__(self, access: Access, **options: Any) -> None:
+    def __init__(self, access: Access, rates: Rates, **options: Any) -> None:
         super().__init__(**options)
         self._access = access
+        self._rates = rates
 
     async def handle_request(self, request: Request) -> Response:
         """Answer one request."""
@@ -101,7 +107,7 @@ class HTTPHandler(GraphQLHTTPHandler):
             body = error_body(Code.BAD_REQUEST, f"this answers in {GRAPHQL} or {JSON}")
             return self.respond(body, HTTPStatus.NOT_ACCEPTABLE, JSON)
         try:
-            self.admit(request)
+            await self.admit(request)
             data = await self.extract_data_from_request(request)
             validate_data(data)
         except RefusedError as error:
@@ -124,16 +130,18 @@ class HTTPHandler(GraphQLHTTPHandler):
                 status = HTTPStatus.BAD_REQUEST
         return self.respond(result, status, kind)
 
-    def admit(self, request: Request) -> None:
-        """Let a client in.
+    async def admit(self, request: Request) -> None:
+        """Let a client in, and count what it asks.
 
         Raises:
             RefusedError: it is not let in.
         """
         try:
-            request.scope["principal"] = self._access.admit(bearer(only_header(request)))
+            principal = self._access.admit(bearer(only_header(request)))
+            await self._rates.spend(principal)
         except ApiError as error:
             raise refusal(error) from error
+        request.scope["principal"] = principal
 
     @staticmethod
     def respond(
@@ -176,12 +184,6 @@ class HTTPHandler(GraphQLHTTPHandler):
         return "query" not in request.query_params and "text/html" in request.headers.get(
             "accept", ""
         )
-
-
-def only_header(connection: HTTPConnection) -> str | None:
-    """The `Authorization` header; None without one, or with several."""
-    found = connection.headers.getlist("authorization")
-    return found[0] if len(found) == 1 else None
 
 
 def _from_address(request: Request) -> dict[str, Any]:

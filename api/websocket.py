@@ -13,10 +13,11 @@ from graphql import ExecutionResult, GraphQLError, OperationType, located_error
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from api.access import Access, credential_of
+from api.access import Access, credential_of, only_header
 from api.errors import ApiError, Code, error_body
 from api.principals import Principal
-from api.transport import encode, only_header
+from api.rates import Rates
+from api.transport import encode
 
 PROTOCOL: Final = "graphql-transport-ws"
 INIT_SECONDS: Final = 5.0
@@ -41,9 +42,10 @@ def invalid(what: str) -> Closed:
 class WebSocketHandler(GraphQLWebsocketHandlerBase):
     """Serves the connections of those who are let in."""
 
-    def __init__(self, access: Access, *, init_seconds: float = INIT_SECONDS) -> None:
+    def __init__(self, access: Access, rates: Rates, *, init_seconds: float = INIT_SECONDS) -> None:
         super().__init__()
         self.access = access
+        self.rates = rates
         self.init_seconds = init_seconds
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,6 +90,7 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
         self, websocket: WebSocket, payload: Message
     ) -> list[Any] | AsyncGenerator[Any, None]:
         """Start an operation: its results to come, or a list of its errors."""
+        await self.rates.spend(websocket.scope["principal"])
         context = await self.get_context_for_request(websocket, payload)
         try:
             document = parse_query(context, self.query_parser, payload)

@@ -130,6 +130,10 @@ class ApiSettings(_Group):
         False, description="demand a key or a token; without it only loopback is served"
     )
     jwt: JwtSettings = JwtSettings()
+    rate: float | None = Field(
+        500.0, gt=0, description="operations a second of one key or subject; none: no limit"
+    )
+    burst: int = Field(1000, ge=1, description="operations at once after a quiet time")
     page_max: int = Field(500, ge=1, le=10_000)
     development: bool = Field(True, description="GraphiQL and introspection")
 

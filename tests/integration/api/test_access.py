@@ -119,6 +119,23 @@ def test_a_key_is_printed_alone(settings: Settings) -> None:
     assert "bot, until " in listed
 
 
+async def test_only_an_admin_sees_the_system(settings: Settings) -> None:
+    """The checks behind readiness and `services` are for admins; probes get the status."""
+    made = {
+        role: await asyncio.to_thread(keys, settings, "create", "k", "--role", role)
+        for role in ("reader", "operator", "admin")
+    }
+    api = settings.api.model_copy(update={"auth": True})
+    async with served(settings.model_copy(update={"api": api})) as client:
+        for role, sees in (("reader", 0), ("operator", 1), ("admin", 2)):
+            headers = {"authorization": f"Bearer {made[role]['text']}"}
+            assert ("checks" in (await client.get("/readyz", headers=headers)).json()) is (sees > 1)
+            for field, needed in (("runs { service }", 1), ("services { name }", 2)):
+                body = {"query": f"{{ {field} }}"}
+                answer = (await client.post("/graphql", json=body, headers=headers)).json()
+                assert ("errors" not in answer) is (sees >= needed), answer
+
+
 async def test_with_keys_any_address_is_served(settings: Settings) -> None:
     """With auth a server may listen beyond loopback, and answers to any host name."""
     made = await asyncio.to_thread(keys, settings, "create", "bot", "--role", "reader")
@@ -146,6 +163,7 @@ async def test_keys_stay_in_force_while_postgres_is_away(
                 break
             await asyncio.sleep(0.05)
         assert answer.json() == wanted
+        assert (await client.get("/readyz", headers=headers)).json() == {"status": "ready"}
         postgres_server.kill()
         await asyncio.sleep(2.5)  # a reading of the keys fails meanwhile
         answer = await client.post("/graphql", json=body, headers=headers)

@@ -5,9 +5,12 @@ from typing import Any, cast
 
 import pytest
 
+from api.access import Access
 from api.app import create_access, create_graphql
 from api.hub import Hub
+from api.rates import Lease, Rates
 from api.services import Services
+from pipeline.cache.buckets import Grant
 from pipeline.errors import UnavailableError
 from pipeline.settings import Settings
 
@@ -56,6 +59,18 @@ class FakeServices:
         return {**HEAD, "symbol": name, "offset": 2**60, "price": 1.5, "close": 2.5, "id": -1}
 
 
+async def unlimited(_name: str, _rate: float, _burst: int, wanted: int) -> Grant:
+    """A bucket that is never empty."""
+    return Grant(wanted, 0.0)
+
+
+def create(services: FakeServices, access: Access | None = None, lease: Lease = unlimited) -> Any:
+    """The GraphQL application over stores that are lists."""
+    found = cast("Services", services)
+    rates = Rates(services.settings.api, lease)
+    return create_graphql(found, access or create_access(found), rates)
+
+
 @pytest.fixture
 def services() -> FakeServices:
     """Stores without servers."""
@@ -65,8 +80,7 @@ def services() -> FakeServices:
 @pytest.fixture
 def endpoint(services: FakeServices) -> Any:
     """The GraphQL application over them."""
-    found = cast("Services", services)
-    return create_graphql(found, create_access(found))
+    return create(services)
 
 
 @pytest.fixture
@@ -74,5 +88,4 @@ def production(services: FakeServices) -> Any:
     """The same, not for development."""
     api = services.settings.api.model_copy(update={"development": False})
     services.settings = services.settings.model_copy(update={"api": api})
-    found = cast("Services", services)
-    return create_graphql(found, create_access(found))
+    return create(services)
