@@ -29,3 +29,11 @@ class UncheckedError(TickstreamError):
 
 class FencedError(TickstreamError):
     """A newer owner has taken the partition; this process must stop at once."""
+
+
+class ConflictError(TickstreamError):
+    """Somebody else changed the same thing meanwhile; look at it and decide again."""
+
+
+class RefusedError(TickstreamError):
+    """A version of a model cannot become active; the one that is active stays."""

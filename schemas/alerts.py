@@ -87,3 +87,14 @@ def drift_document(
         "offset": offset,
         "index": index,
     }
+
+
+def refusal_document(model: str, version: str, why: str, ts: int) -> dict[str, Any]:
+    """A version that did not become active, as an alert; the one before it stays. `ts` in ns."""
+    return {
+        "kind": "model_refused",
+        "model": model,
+        "version": version,
+        "why": why,
+        "time": format_rfc3339(ts),
+    }

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 HMM: Final = "hmm"
+NAME: Final = r"^[a-z][a-z0-9_]{0,31}$"  # of a model
 ARTIFACT_VERSION: Final = 1
 ANY_SYMBOL: Final = "*"
 STATES_MOST: Final = 3  # as many as the stage of the regimes has columns for
@@ -24,6 +25,21 @@ Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Mean = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 # Within these bounds no square of a standardised return can overflow.
 Positive = Annotated[float, Field(ge=1e-12, le=1e12, allow_inf_nan=False)]
+
+
+class Promotion(BaseModel):
+    """What the topic `models` carries: which version of a model is active from now on.
+
+    Generations of a model count its promotions and rollbacks: a lower one is older news.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str = Field(pattern=NAME)
+    version: str = Field(min_length=1, max_length=64)
+    generation: int = Field(ge=1, lt=2**63)
+    artifact: str = Field(pattern=r"^[0-9a-f]{64}$")  # SHA-256
+    rolled_back: bool = False
 
 
 class HmmParameters(BaseModel):

@@ -9,6 +9,7 @@ PRICES: Final = "prices"
 REJECTED: Final = "prices.rejected"
 SIGNALS: Final = "signals"
 ALERTS: Final = "alerts"
+MODELS: Final = "models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ TOPICS: Final[tuple[Topic, ...]] = (
     ),
     *(Topic(stage, "source partition", "Arrow IPC stream, one block") for stage in _BLOCKS),
     Topic(SIGNALS, "symbol", "JSON, one signal"),
-    Topic("models", "model name", "JSON", compacted=True, partitioned=False),
+    Topic(
+        MODELS, "model name", "JSON, the version that is active", compacted=True, partitioned=False
+    ),
     Topic(ALERTS, "symbol", "JSON", partitioned=False),
 )
 BLOCK_TOPICS: Final = _BLOCKS

@@ -10,6 +10,7 @@ from pipeline.cli.backtest import backtest
 from pipeline.cli.demo import demo
 from pipeline.cli.keys import keys
 from pipeline.cli.leakcheck import leakcheck
+from pipeline.cli.models import models
 from pipeline.cli.parity import parity
 from pipeline.cli.process import api, worker
 from pipeline.cli.publish import publish
@@ -59,7 +60,7 @@ def cli() -> None:
 
 for command in (
     demo, up, publish, worker, api, replay, backtest, parity, leakcheck, sweep, walkforward, train,
-    topics, migrate, keys, doctor, schema,
+    models, topics, migrate, keys, doctor, schema,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -1,6 +1,7 @@
 """The one wiring of the stages: agents and replay both drive this."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ import msgspec
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import StateError
+from pipeline.errors import MisuseError, StateError
 from pipeline.kernels.bars import ROW, TICKS, TIME
 from pipeline.stages.bars import Bars, BarsSettings, parse_clock
 from pipeline.stages.base import Block, Stage, State, joined
@@ -47,6 +48,30 @@ class ChainSettings(BaseModel):
         """A hash of the settings and of the columns that they fill."""
         columns = {stage: [c.name for c in COLUMNS[stage]] for stage in COLUMNS}
         text = self.model_dump_json() + repr(columns) + str(STATE_VERSION)
+        return hashlib.blake2b(text.encode(), digest_size=_DIGEST).hexdigest()
+
+    def feature_set(self, names: Sequence[str]) -> str:
+        """A hash of what these columns of bars and features are: their settings and definitions.
+
+        A model that was trained on them is good for chains with the same hash only.
+
+        Raises:
+            MisuseError: bars and features have no such column of numbers.
+        """
+        known = {
+            column.name: (column.name, column.unit, column.meaning)
+            for stage in ("bars", "features")
+            for column in COLUMNS[stage]
+            if column.kind == "float64"
+        }
+        for name in names:
+            if name not in known:
+                raise MisuseError(f"bars and features have no column of numbers {name}")
+        decide = self.model_dump(mode="json", include={"guard", "bars", "features", "user"})
+        del decide["bars"]["execution_latency"]  # of fills
+        for file in decide["user"]["features"]:
+            del file["path"]
+        text = json.dumps([decide, [known[name] for name in names]], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=_DIGEST).hexdigest()
 
 

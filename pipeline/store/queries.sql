@@ -243,3 +243,78 @@ SELECT id, name, role, made_at, expires_at, replaces,
 -- name: valid_keys
 SELECT id, name, role, digest, expires_at FROM api_keys
  WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+
+-- name: add_artifact
+INSERT INTO artifacts (hash, body) VALUES ($1, $2) ON CONFLICT DO NOTHING
+
+-- name: add_model
+INSERT INTO models (name) VALUES ($1) ON CONFLICT DO NOTHING
+
+-- name: add_version
+INSERT INTO model_versions (version, model, kind, artifact, features, feature_set, horizon, hyperparameters, data,
+                            data_hash, first_ts, last_ts, metrics)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+ON CONFLICT DO NOTHING RETURNING version
+
+-- name: add_scores
+INSERT INTO model_metrics (version, rows, first_ts, last_ts, n, log_loss, null_log_loss, brier, auc)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: version
+SELECT v.*, m.active, m.generation, v.version IS NOT DISTINCT FROM m.active AS is_active
+  FROM model_versions v JOIN models m ON m.name = v.model WHERE v.version = $1
+
+-- name: versions
+SELECT v.*, v.version IS NOT DISTINCT FROM m.active AS is_active
+  FROM model_versions v JOIN models m ON m.name = v.model
+ WHERE $1::text IS NULL OR v.model = $1 ORDER BY v.model, v.made_at, v.version
+
+-- name: model
+SELECT name, active, generation, changed_at FROM models WHERE name = $1
+
+-- name: promotions
+SELECT * FROM promotions WHERE model = $1 ORDER BY generation
+
+-- name: artifact
+SELECT body FROM artifacts WHERE hash = $1
+
+-- name: promote
+WITH head AS (
+    UPDATE models SET active = $3, generation = generation + 1, changed_at = now()
+     WHERE name = $1 AND generation = $2 RETURNING name, generation)
+INSERT INTO promotions (model, generation, version, former, rolled_back, reason)
+SELECT name, generation, $3, $4, $5, $6 FROM head RETURNING generation
+
+-- name: former
+SELECT p.former FROM promotions p JOIN models m ON m.name = p.model AND m.active = p.version
+ WHERE p.model = $1 AND NOT p.rolled_back ORDER BY p.generation DESC LIMIT 1
+
+-- name: unannounced
+SELECT m.name AS model, m.active AS version, m.generation, v.artifact, p.rolled_back
+  FROM models m JOIN model_versions v ON v.version = m.active
+  JOIN promotions p ON p.model = m.name AND p.generation = m.generation
+ WHERE m.announced < m.generation ORDER BY m.name FOR UPDATE OF m
+
+-- name: set_announced
+UPDATE models SET announced = $2 WHERE name = $1
+
+-- name: add_comparison
+INSERT INTO model_comparisons (model, challenger, champion, first_ts, last_ts, data_hash, n, challenger_log_loss,
+                               champion_log_loss, standard_error, rule, better)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+
+-- name: comparisons
+SELECT * FROM model_comparisons WHERE model = $1 ORDER BY id
+
+-- name: add_importance
+INSERT INTO feature_importance (version, method, symbol, feature, value, place)
+SELECT $1, $2, $3, * FROM unnest($4::text[], $5::float8[], $6::int[])
+ON CONFLICT (version, method, symbol, feature) DO UPDATE SET value = excluded.value, place = excluded.place
+
+-- name: importance
+SELECT method, symbol, feature, value, place FROM feature_importance
+ WHERE version = $1 AND place <= $2 ORDER BY method, symbol, place
+
+-- name: add_drift
+INSERT INTO drift ("partition", "offset", "index", symbol, ts, kind, name, change, since, evidence, looked, stride)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import StateError
+from pipeline.errors import MisuseError, StateError
 from pipeline.stages.chain import STATE_VERSION, Chain, ChainSettings
 from schemas.arrivals import FLOATS, Arrivals, Message
 from schemas.blocks import COLUMNS, STAGES
@@ -289,6 +289,35 @@ def test_equal_settings_have_equal_fingerprints() -> None:
     )
     assert len(ChainSettings().fingerprint()) == 32
     assert STATE_VERSION == 2
+
+
+def test_a_feature_set_is_told_by_what_makes_its_columns() -> None:
+    """Settings up to the features, a user's source and the columns count; nothing else does."""
+    names = ("bar_ret_1", "close")
+    source = "from pipeline.stages.custom import feature\n"
+
+    def of(columns: tuple[str, ...] = names, **changes: Any) -> str:
+        return settings_of(**changes).feature_set(columns)
+
+    def user(path: str, text: str) -> dict[str, Any]:
+        return {"features": ({"path": path, "source": text},)}
+
+    others = [
+        of(names[::-1]),
+        of(("bar_ret_1", "open")),
+        of(guard={"mode": "plain"}),
+        of(bars={"clock": "ticks:7"}),
+        of(features={"rsi_bars": 9}),
+        of(user=user("a.py", source)),
+        of(user=user("a.py", source + "\n")),
+    ]
+    assert len({of(), *others}) == 1 + len(others)
+    assert of(bars={"execution_latency": 5}) == of()
+    assert of(predictions={"horizon": 9}, signals={"cost_bp": 3}, fills={"cash": 5}) == of()
+    assert of(user=user("b.py", source)) == of(user=user("a.py", source))
+    for name in ("nothing", "symbol", "ts", "n"):
+        with pytest.raises(MisuseError, match=f"no column of numbers {name}"):
+            of((name,))
 
 
 def test_a_snapshot_is_a_copy() -> None:

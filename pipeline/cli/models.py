@@ -1,0 +1,190 @@
+"""`models`: the registry."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from pipeline.cli.options import (
+    BAR,
+    DATA_DIR,
+    JSON,
+    SETS,
+    demand,
+    named_or_running,
+    run,
+    settings_of,
+)
+from pipeline.models import announce, registry
+from pipeline.models.registry import Change
+from pipeline.settings import Settings
+from pipeline.store.pool import Pool, open_pool
+from pipeline.store.statements import statement
+
+T = TypeVar("T")
+_TOP: Final = 10  # features
+_REASON: Final = click.option("--reason", default="", help="Why, for the log.")
+
+
+def _with_pool(
+    settings: Settings, data_dir: Path | None, work: Callable[[Pool, str], Awaitable[T]], *also: str
+) -> T:
+    """Work with the database, and with the address of the broker if that is asked for `also`."""
+    postgres, *others = demand(named_or_running(settings, data_dir), "postgres", *also)
+
+    async def open_and_work() -> T:
+        pool = await open_pool(postgres, settings.store)
+        try:
+            return await work(pool, *(others or [""]))
+        finally:
+            await pool.close()
+
+    return run(open_and_work())
+
+
+@click.group()
+def models() -> None:
+    """Versions of models: what they come from, how they do, and which one is active."""
+
+
+@models.command("list")
+@click.argument("name", required=False)
+@SETS
+@DATA_DIR
+@JSON
+def list_all(
+    name: str | None, sets: tuple[str, ...], data_dir: Path | None, *, as_json: bool
+) -> None:
+    """Every version, or those of the model NAME; `*` marks the active one."""
+    found = _with_pool(settings_of(sets), data_dir, lambda pool, _: registry.versions(pool, name))
+    if as_json:
+        click.echo(json.dumps(found, default=str))
+        return
+    for row in found:
+        held = row["metrics"]["held_out"]
+        click.echo(
+            f"{'*' if row['is_active'] else ' '} {row['version']:18} {row['model']:10}"
+            f" {row['made_at']:%Y-%m-%d %H:%M}Z  horizon {row['horizon']}"
+            f"  log loss {held['log_loss']:.6f} on {held['n']:,} rows held out"
+            f" ({held['log_loss'] - held['null_log_loss']:+.6f} to the base rate)"
+        )
+
+
+@models.command()
+@click.argument("version")
+@SETS
+@DATA_DIR
+@JSON
+def show(version: str, sets: tuple[str, ...], data_dir: Path | None, *, as_json: bool) -> None:
+    """All that is known of a VERSION."""
+    told = _with_pool(settings_of(sets), data_dir, lambda pool, _: _all_of(pool, version))
+    if as_json:
+        click.echo(json.dumps(told, default=str))
+        return
+    for name, value in told.items():
+        if name == "importance":
+            _tell_importance(value)
+        elif name == "history":
+            for one in value:
+                how = "rolled back to" if one["rolled_back"] else "promoted"
+                click.echo(f"{one['at']:%Y-%m-%d %H:%M:%S}Z {how} {one['version']} {one['reason']}")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            click.echo(f"{name:16} {text}")
+
+
+async def _all_of(pool: Pool, version: str) -> dict[str, Any]:
+    found = await registry.version_of(pool, version)
+    rows = await pool.fetch(statement("importance"), version, _TOP)
+    found["importance"] = [dict(row) for row in rows]
+    found["history"] = await registry.history(pool, found["model"])
+    return found
+
+
+def _tell_importance(rows: Sequence[Mapping[str, Any]]) -> None:
+    for row in rows:
+        click.echo(
+            f"{row['method']:12} {row['symbol']:12} {row['place']:3} {row['feature']:24}"
+            f" {row['value']:.6g}"
+        )
+
+
+@models.command()
+@click.argument("version")
+@_REASON
+@BAR
+@SETS
+@DATA_DIR
+@JSON
+def promote(
+    version: str,
+    reason: str,
+    bar: str | None,
+    sets: tuple[str, ...],
+    data_dir: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Make VERSION the active one of its model, from the next block of the stream on.
+
+    Give the --bar and --set of the live run: a version that was trained on other features is
+    refused.
+    """
+    settings = settings_of(sets, bar)
+    feature_set_of = settings.chain.feature_set
+    change = _with_pool(
+        settings,
+        data_dir,
+        lambda pool, kafka: announce.promote(pool, kafka, version, feature_set_of, reason),
+        "kafka",
+    )
+    _tell(change, as_json=as_json)
+
+
+@models.command()
+@click.argument("name")
+@_REASON
+@BAR
+@SETS
+@DATA_DIR
+@JSON
+def rollback(
+    name: str,
+    reason: str,
+    bar: str | None,
+    sets: tuple[str, ...],
+    data_dir: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Make that version of the model NAME active again that was it before the active one.
+
+    Give the --bar and --set of the live run.
+    """
+    settings = settings_of(sets, bar)
+    feature_set_of = settings.chain.feature_set
+    change = _with_pool(
+        settings,
+        data_dir,
+        lambda pool, kafka: announce.rollback(pool, kafka, name, feature_set_of, reason),
+        "kafka",
+    )
+    _tell(change, as_json=as_json)
+
+
+def _tell(change: Change, *, as_json: bool) -> None:
+    if as_json:
+        told = {
+            "model": change.model,
+            "version": change.version,
+            "former": change.former,
+            "generation": change.generation,
+            "changed": change.changed,
+        }
+        click.echo(json.dumps(told))
+        return
+    instead = f", instead of {change.former}" if change.former else ""
+    was = f" since generation {change.generation}" if not change.changed else instead
+    click.echo(f"{change.model}: {change.version} is active{was}")

@@ -1,0 +1,89 @@
+"""What the stream is told of models: which version is active, and what was refused."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from pipeline.bus.publisher import Outgoing, Publisher
+from pipeline.clock import now_ns
+from pipeline.errors import RefusedError, UnavailableError
+from pipeline.models import registry
+from pipeline.models.registry import Change, FeatureSetOf
+from pipeline.store.pool import Pool
+from pipeline.store.statements import statement
+from schemas.alerts import refusal_document
+from schemas.codec import json_bytes
+from schemas.models import Promotion
+from schemas.topics import ALERTS, MODELS
+
+
+async def promote(
+    pool: Pool, kafka: str, version: str, feature_set_of: FeatureSetOf, reason: str = ""
+) -> Change:
+    """Make a version active and tell the stream; a refusal is an alert.
+
+    To repeat it tells the stream what it was not told. Raises what `registry.promote` raises, and:
+
+    Raises:
+        UnavailableError: a server does not answer; the message says whether the version is active.
+    """
+    model = (await registry.version_of(pool, version))["model"]
+    change = partial(registry.promote, pool, version, feature_set_of, reason)
+    return await _told(pool, kafka, model, version, change)
+
+
+async def rollback(
+    pool: Pool, kafka: str, model: str, feature_set_of: FeatureSetOf, reason: str = ""
+) -> Change:
+    """Go back to the version before the active one and tell the stream; a refusal is an alert.
+
+    Raises what `registry.rollback` raises, and as `promote`.
+    """
+    change = partial(registry.rollback, pool, model, feature_set_of, reason)
+    return await _told(pool, kafka, model, "", change)
+
+
+async def _told(
+    pool: Pool, kafka: str, model: str, version: str, change: Callable[[], Awaitable[Change]]
+) -> Change:
+    async with Publisher(kafka) as publisher:  # before anything is changed
+        try:
+            changed = await change()
+        except RefusedError as error:
+            await alert(publisher, model, version, str(error))
+            raise
+        try:
+            await announce(pool, publisher)
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"{changed.version} is active, but the stream was not told: {error}; "
+                f"`tickstream models promote {changed.version}` tells it"
+            ) from error
+        return changed
+
+
+async def announce(pool: Pool, publisher: Publisher) -> list[Promotion]:
+    """Publish what was changed since the last announcement of each model, in the order of changes.
+
+    Raises:
+        UnavailableError: a server does not answer; what it was about is announced the next time.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        # The rows are locked: of two that announce, the older news cannot come last.
+        rows = await connection.fetch(statement("unannounced"))
+        told = [Promotion(**row) for row in rows]
+        await publisher.deliver(
+            Outgoing(MODELS, json_bytes(one.model_dump()), one.model.encode()) for one in told
+        )
+        for one in told:
+            await connection.execute(statement("set_announced"), one.model, one.generation)
+    return told
+
+
+async def alert(publisher: Publisher, model: str, version: str, why: str) -> None:
+    """Tell the topic `alerts` that a version was refused.
+
+    Raises:
+        UnavailableError: the broker does not take it.
+    """
+    document = refusal_document(model, version, why, now_ns())
+    await publisher.deliver([Outgoing(ALERTS, json_bytes(document), model.encode())])

@@ -1,0 +1,213 @@
+"""The registry: versions of models in Postgres, what they come from, and which one is active."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pipeline.errors import ConflictError, MisuseError, RefusedError
+from pipeline.models.gbdt import check_canary
+from pipeline.store.pool import Connection, Pool
+from pipeline.store.statements import statement
+from schemas.gbdt import GBDT, Gbdt, read_gbdt
+from schemas.models import digest_of
+
+FeatureSetOf = Callable[[Sequence[str]], str]  # hash of what these columns are here
+Row = dict[str, Any]
+_JSON: Final = ("hyperparameters", "data", "metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a promotion or a rollback did; not `changed` when the version was active already."""
+
+    model: str
+    version: str
+    former: str | None
+    generation: int
+    changed: bool
+
+
+async def register(pool: Pool, model: str, body: bytes) -> Gbdt:
+    """Keep a version, by the hash of its bytes; it is not active. Twice the same is once.
+
+    Raises:
+        RefusedError: the artifact is damaged, or does not say what its own canary says.
+        ConflictError: a version of this name is registered with another content.
+    """
+    version = _read(body)
+    held = version.metrics.held_out
+    artifact = hashlib.sha256(body).hexdigest()
+    data = version.data.model_dump(mode="json")
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(statement("add_artifact"), artifact, body)
+        await connection.execute(statement("add_model"), model)
+        added = await connection.fetchval(
+            statement("add_version"),
+            version.version,
+            model,
+            GBDT,
+            artifact,
+            list(version.features),
+            version.feature_set,
+            version.horizon,
+            json.dumps(dict(version.hyperparameters)),
+            json.dumps(data),
+            digest_of(data),
+            version.data.first_ts,
+            version.data.last_ts,
+            version.metrics.model_dump_json(),
+        )
+        if added is None:
+            await _same(connection, version.version, model, artifact)
+            return version
+        scores = held.log_loss, held.null_log_loss, held.brier, held.auc
+        await connection.execute(
+            statement("add_scores"),
+            version.version,
+            "held_out",
+            held.first_ts,
+            held.last_ts,
+            held.n,
+            *scores,
+        )
+    return version
+
+
+async def _same(connection: Connection, version: str, model: str, artifact: str) -> None:
+    row = await connection.fetchrow(statement("version"), version)
+    if row is None or row["artifact"] != artifact or row["model"] != model:
+        raise ConflictError(f"{version} is registered already, with another content")
+
+
+async def versions(pool: Pool, model: str | None = None) -> list[Row]:
+    """Every version, or those of a model, oldest first; `is_active` tells the one that is."""
+    return [_told(row) for row in await pool.fetch(statement("versions"), model)]
+
+
+async def version_of(pool: Pool, version: str) -> Row:
+    """One version.
+
+    Raises:
+        MisuseError: there is none of this name.
+    """
+    row = await pool.fetchrow(statement("version"), version)
+    if row is None:
+        raise MisuseError(f"there is no version {version!r}: see `tickstream models list`")
+    return _told(row)
+
+
+async def history(pool: Pool, model: str) -> list[Row]:
+    """Promotions and rollbacks of a model, oldest first."""
+    return [dict(row) for row in await pool.fetch(statement("promotions"), model)]
+
+
+async def load(pool: Pool, artifact: str) -> Gbdt:
+    """A version by the hash of its artifact.
+
+    Raises:
+        RefusedError: it is not there, its bytes have not that hash, or they cannot be used.
+    """
+    body = await pool.fetchval(statement("artifact"), artifact)
+    if body is None:
+        raise RefusedError(f"artifact {artifact[:12]} is not in the database")
+    if hashlib.sha256(body).hexdigest() != artifact:
+        raise RefusedError(f"artifact {artifact[:12]} is damaged: its bytes have another hash")
+    return _read(body)
+
+
+async def promote(
+    pool: Pool, version: str, feature_set_of: FeatureSetOf, reason: str = ""
+) -> Change:
+    """Make a version the active one of its model.
+
+    Raises:
+        MisuseError: there is no such version.
+        RefusedError: it is damaged, or was trained on other features than there are here.
+        ConflictError: another promotion or rollback came first.
+    """
+    return await _change(pool, await version_of(pool, version), feature_set_of, reason)
+
+
+async def rollback(
+    pool: Pool, model: str, feature_set_of: FeatureSetOf, reason: str = ""
+) -> Change:
+    """Make the version active again that was it before the active one was promoted.
+
+    Raises:
+        MisuseError: there is no such model, or none was active before.
+        RefusedError: what was active before is damaged, or looks at other features.
+        ConflictError: another promotion or rollback came first.
+    """
+    head = await pool.fetchrow(statement("model"), model)
+    if head is None:
+        raise MisuseError(f"there is no model {model!r}: see `tickstream models list`")
+    former = await pool.fetchval(statement("former"), model)
+    if former is None:
+        now = head["active"]
+        raise MisuseError(
+            f"{model}: no version was active before {now}" if now else f"{model}: none is active"
+        )
+    # What is decided here is decided about the version that was active when we looked.
+    row = {**await version_of(pool, former), "active": head["active"]}
+    row["generation"] = head["generation"]
+    return await _change(pool, row, feature_set_of, reason, rolled_back=True)
+
+
+async def _change(
+    pool: Pool,
+    row: Mapping[str, Any],
+    feature_set_of: FeatureSetOf,
+    reason: str,
+    *,
+    rolled_back: bool = False,
+) -> Change:
+    version, model, former = row["version"], row["model"], row["active"]
+    if former == version:
+        return Change(model, version, former, row["generation"], changed=False)
+    found = await load(pool, row["artifact"])
+    check_features(found, feature_set_of)
+    generation = await pool.fetchval(
+        statement("promote"), model, row["generation"], version, former, rolled_back, reason
+    )
+    if generation is None:
+        head = await pool.fetchrow(statement("model"), model)
+        now = head["active"] if head is not None else None
+        raise ConflictError(
+            f"{model}: another change came first: {now} is active now, not {former}; "
+            "look at it, then try again"
+        )
+    return Change(model, version, former, generation, changed=True)
+
+
+def check_features(version: Gbdt, feature_set_of: FeatureSetOf) -> None:
+    """Whether what a version was trained on is what there is here.
+
+    Raises:
+        RefusedError: a column is missing, or comes by other settings or another definition.
+    """
+    try:
+        here = feature_set_of(version.features)
+    except MisuseError as error:
+        raise RefusedError(f"{version.version} looks at what is not there: {error}") from error
+    if here != version.feature_set:
+        raise RefusedError(
+            f"{version.version} was trained on another feature set: other settings of guard, bars, "
+            "features or user, or another definition of a column"
+        )
+
+
+def _read(body: bytes) -> Gbdt:
+    try:
+        version = read_gbdt(body)
+        check_canary(version)
+    except ValueError as error:
+        raise RefusedError(f"the artifact cannot be used: {error}") from error
+    return version
+
+
+def _told(row: Any) -> Row:
+    found = dict(row)
+    found.update((name, json.loads(found[name])) for name in _JSON)
+    return found

@@ -1,0 +1,83 @@
+"""The registry on the command line: lists, promotions, rollbacks, and one line for what fails."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.models import registry
+from pipeline.servers import Addresses
+from pipeline.store.pool import Pool
+from tests.acceptance.commands import naming, only_line, tickstream
+from tests.fixtures import boosted
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def named(addresses: Addresses, postgres: str) -> dict[str, str]:
+    """The variables of the servers, with a database of this test's own."""
+    values = {**naming(addresses), "TICKSTREAM_POSTGRES": postgres}
+    assert tickstream("topics", values=values).returncode == 0
+    return values
+
+
+async def registered(pool: Pool, *seeds: int) -> list[str]:
+    """Names of new versions."""
+    return [(await registry.register(pool, "gbdt", boosted.artifact(s))).version for s in seeds]
+
+
+async def test_from_a_list_to_a_rollback(pool: Pool, named: dict[str, str]) -> None:
+    """What a person types, and what a program reads."""
+    assert tickstream("models", "list", values=named).stdout == ""
+    one, two = await registered(pool, 1, 2)
+    done = tickstream("models", "promote", one, "--reason", "first", values=named)
+    assert (done.returncode, done.stdout) == (0, f"gbdt: {one} is active\n"), done.stderr
+    done = tickstream("models", "promote", two, "--json", values=named)
+    assert json.loads(done.stdout) == {
+        "model": "gbdt", "version": two, "former": one, "generation": 2, "changed": True,
+    }  # fmt: skip
+    listed = tickstream("models", "list", "gbdt", values=named).stdout.splitlines()
+    assert [line.split()[:2] for line in listed] == [[one, "gbdt"], ["*", two]]
+    assert "log loss 0.680000 on 100 rows held out (-0.010000 to the base rate)" in listed[0]
+    assert tickstream("models", "list", "other", "--json", values=named).stdout == "[]\n"
+    shown = json.loads(tickstream("models", "show", two, "--json", values=named).stdout)
+    assert (shown["version"], shown["is_active"]) == (two, True)
+    assert [row["version"] for row in shown["history"]] == [one, two]
+    text = tickstream("models", "show", two, values=named).stdout
+    assert f"promoted {one} first" in text
+    assert '["bar_ret_1", ' in text
+    done = tickstream("models", "rollback", "gbdt", "--reason", "worse", values=named)
+    assert done.stdout == f"gbdt: {one} is active, instead of {two}\n"
+    done = tickstream("models", "promote", one, values=named)
+    assert done.stdout == f"gbdt: {one} is active since generation 3\n"
+
+
+async def test_what_fails_is_one_line(pool: Pool, named: dict[str, str]) -> None:
+    """Exit code 2 for what is not there, 1 for what is refused."""
+    (one,) = await registered(pool, 1)
+    done = tickstream("models", "promote", "gbdt-0", values=named)
+    assert "there is no version 'gbdt-0'" in only_line(done, 2)
+    done = tickstream("models", "show", "gbdt-0", values=named)
+    assert "there is no version 'gbdt-0'" in only_line(done, 2)
+    done = tickstream("models", "rollback", "gbdt", values=named)
+    assert "gbdt: none is active" in only_line(done, 2)
+    done = tickstream("models", "rollback", "other", values=named)
+    assert "there is no model 'other'" in only_line(done, 2)
+    done = tickstream("models", "promote", one, "--bar", "ticks:9", values=named)
+    assert f"{one} was trained on another feature set" in only_line(done, 1)
+    await pool.execute("UPDATE artifacts SET body = 'x'")
+    done = tickstream("models", "promote", one, values=named)
+    assert "its bytes have another hash" in only_line(done, 1)
+    assert await pool.fetchval("SELECT active FROM models") is None
+
+
+def test_servers_that_are_away(tmp_path: Path, addresses: Addresses) -> None:
+    """Named but silent, or neither named nor running."""
+    away = {**naming(addresses), "TICKSTREAM_POSTGRES": "postgresql://me:geheim@127.0.0.1:1/x"}
+    for command in (("list",), ("show", "v"), ("promote", "v"), ("rollback", "gbdt")):
+        line = only_line(tickstream("models", *command, values=away), 1)
+        assert "Postgres does not answer" in line
+        assert "geheim" not in line
+        line = only_line(tickstream("models", *command, "--data-dir", tmp_path), 2)
+        assert "no postgres: set TICKSTREAM_POSTGRES" in line
