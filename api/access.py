@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -42,6 +43,8 @@ class Access:
         self._verify = None if self._open else open_verifier(settings.jwt)
         self._keys: Mapping[str, KeyRecord] | None = None
         self._guests: dict[Guest, Principal] = {}
+        self._max = settings.sockets_max
+        self._counts: Counter[str] = Counter()
 
     @property
     def ready(self) -> bool:
@@ -76,12 +79,23 @@ class Access:
         return record is not None and _principal(record) == principal
 
     def enter(self, guest: Guest, principal: Principal) -> None:
-        """Remember one who stays."""
+        """Remember one who stays.
+
+        Raises:
+            ApiError: it has too many open sockets.
+        """
+        if self._counts[principal.id] >= self._max and principal is not LOCAL:
+            raise ApiError(Code.LIMITED, f"{self._max} sockets of one key or subject are allowed")
+        self._counts[principal.id] += 1
         self._guests[guest] = principal
 
     def leave(self, guest: Guest) -> None:
         """Forget one who stayed."""
-        self._guests.pop(guest, None)
+        principal = self._guests.pop(guest, None)
+        if principal is not None:
+            self._counts[principal.id] -= 1
+            if not self._counts[principal.id]:
+                del self._counts[principal.id]
 
     async def run(self) -> None:
         """Read the keys again and again, and put out whose time is over; until cancelled."""
@@ -104,7 +118,7 @@ class Access:
         for guest, principal in list(self._guests.items()):
             if not self.holds(principal):
                 _log.info("socket_expelled", principal=principal.id)
-                del self._guests[guest]
+                self.leave(guest)
                 guest.expel()
 
     def _by_key(self, text: str) -> Principal | None:

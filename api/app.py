@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from ariadne.asgi import GraphQL
+from graphql import DocumentNode
+from graphql.validation import ASTValidationRule
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import RedirectResponse
@@ -14,8 +16,9 @@ from starlette.routing import Route, WebSocketRoute
 
 from api.access import Access
 from api.context import CacheNotice, Context
+from api.costs import check_cost
 from api.errors import format_error
-from api.guard import LocalOnly
+from api.guard import LocalOnly, is_loopback
 from api.health import healthz, readyz
 from api.latest import LatestLoader
 from api.limits import DepthRule, Documents
@@ -89,8 +92,24 @@ def create_access(services: Services) -> Access:
 
 def create_graphql(services: Services, access: Access, rates: Rates) -> GraphQL:
     """The endpoint, without a server around it."""
-    development = services.settings.api.development
+    settings = services.settings.api
+    development = settings.development
+    if development is None:
+        development = is_loopback(settings.host)
     documents = Documents(hide_suggestions=not development)
+    schema = build_schema()
+
+    def rules(_context: Any, document: DocumentNode, data: Any) -> list[type[ASTValidationRule]]:
+        # For each request, as it depends on variables; faults of documents are remembered.
+        check_cost(
+            schema,
+            document,
+            data,
+            page_max=settings.page_max,
+            cost_max=settings.cost_max,
+            memo=documents.memo(document),
+        )
+        return [DepthRule]
 
     def context(connection: Any, _data: Any) -> Context:
         # Set by who let it in; without it nothing is answered.
@@ -98,15 +117,19 @@ def create_graphql(services: Services, access: Access, rates: Rates) -> GraphQL:
         return Context(services, LatestLoader(services), principal)
 
     return GraphQL(
-        build_schema(),
+        schema,
         context_value=context,
         query_parser=documents.parse,
         query_validator=documents.validate,
-        validation_rules=[DepthRule],
+        validation_rules=rules,
         execute_get_queries=True,
         introspection=development,
         logger=_silent,
         error_formatter=format_error,
-        http_handler=HTTPHandler(access, rates, extensions=[CacheNotice]),
-        websocket_handler=WebSocketHandler(access, rates),
+        http_handler=HTTPHandler(
+            access, rates, seconds=settings.query_seconds, extensions=[CacheNotice]
+        ),
+        websocket_handler=WebSocketHandler(
+            access, rates, max_operations=settings.subscriptions_max
+        ),
     )

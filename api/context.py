@@ -5,6 +5,7 @@ from typing import Any
 
 from ariadne.types import Extension
 
+from api.hub import Listener
 from api.latest import LatestLoader
 from api.principals import Principal
 from api.services import Services
@@ -19,6 +20,8 @@ class Context:
     principal: Principal
     memo: dict[str, Any] = field(default_factory=dict)
     """What the request has asked for once, by the name of who keeps it."""
+    listeners: list[Listener] = field(default_factory=list)
+    """What a subscription waits at."""
 
 
 class CacheNotice(Extension):

@@ -24,6 +24,7 @@ from graphql.validation import ASTValidationRule, ValidationContext
 MAX_TOKENS: Final = 2000
 MAX_DEPTH: Final = 8
 MAX_BODY: Final = 1024 * 1024
+BODY_SECONDS: Final = 10.0
 _KEPT: Final = 512  # documents
 _KEPT_LENGTH: Final = 16_384  # characters of one
 
@@ -37,6 +38,7 @@ class Documents:
         # The faults of each document in `_parsed`, None before they were looked for. By identity,
         # as hashing a document walks all of it; while the document is kept its identity is its own.
         self._errors: dict[int, list[GraphQLError] | None] = {}
+        self._memos: dict[int, dict[Any, int]] = {}
 
     def parse(self, _context: Any, data: Mapping[str, Any]) -> DocumentNode:
         """The document of a request; Ariadne's `query_parser`."""
@@ -49,10 +51,15 @@ class Documents:
         if len(text) <= _KEPT_LENGTH:
             self._parsed[text] = document
             self._errors[id(document)] = None
+            self._memos[id(document)] = {}
             if len(self._parsed) > _KEPT:
                 _, dropped = self._parsed.popitem(last=False)
-                del self._errors[id(dropped)]
+                del self._errors[id(dropped)], self._memos[id(dropped)]
         return document
+
+    def memo(self, document: DocumentNode) -> dict[Any, int] | None:
+        """What others remember of a document as long as it is kept; None when it is not."""
+        return self._memos.get(id(document))
 
     def validate(
         self,

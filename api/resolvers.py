@@ -91,6 +91,7 @@ async def source_signals(
     """Signals as they are published."""
     wanted = None if symbols is None else {checked(name) for name in symbols}
     with info.context.services.hub.subscribed(wanted) as listener:
+        info.context.listeners.append(listener)
         while True:
             yield await listener.take()
 

@@ -1,5 +1,6 @@
 """GraphQL over HTTP as its specification draft wants it: media types, status codes, body size."""
 
+import asyncio
 import json
 import math
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from api.access import Access, bearer, only_header
 from api.errors import ApiError, Code, LimitedError, error_body, is_request_error
 from api.explorer import HEADERS, PAGE
-from api.limits import MAX_BODY
+from api.limits import BODY_SECONDS, MAX_BODY
 from api.rates import Rates
 
 JSON: Final = "application/json"
@@ -91,10 +92,11 @@ def refusal(error: ApiError) -> RefusedError:
 class HTTPHandler(GraphQLHTTPHandler):
     """Ariadne's handler with the specification's answers; queries by GET, no multipart."""
 
-    def __init__(self, access: Access, rates: Rates, **options: Any) -> None:
+    def __init__(self, access: Access, rates: Rates, *, seconds: float, **options: Any) -> None:
         super().__init__(**options)
         self._access = access
         self._rates = rates
+        self._seconds = seconds
 
     async def handle_request(self, request: Request) -> Response:
         """Answer one request."""
@@ -107,17 +109,44 @@ class HTTPHandler(GraphQLHTTPHandler):
             body = error_body(Code.BAD_REQUEST, f"this answers in {GRAPHQL} or {JSON}")
             return self.respond(body, HTTPStatus.NOT_ACCEPTABLE, JSON)
         try:
-            await self.admit(request)
-            data = await self.extract_data_from_request(request)
-            validate_data(data)
+            result = await self.answer(request)
         except RefusedError as error:
             body = error_body(error.code, str(error))
             return self.respond(body, error.status, kind, error.headers)
-        except GraphQLError as error:
-            body = error_body(Code.BAD_REQUEST, error.message)
-            return self.respond(body, HTTPStatus.BAD_REQUEST, kind)
-        _, result = await self.execute_graphql_query(request, data)
         return self.respond_result(result, kind)
+
+    async def answer(self, request: Request) -> dict[str, Any]:
+        """The result of what one who was let in asks.
+
+        Raises:
+            RefusedError: it is not asked rightly, not let in, or takes too long.
+        """
+        await self.admit(request)
+        data = await self.extract_data_from_request(request)
+        try:
+            validate_data(data)
+            _, result = await self.execute_graphql_query(request, data)
+        except GraphQLError as error:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, error.message) from error
+        except ApiError as error:
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            raise RefusedError(status, str(error), error.code) from error
+        return result
+
+    async def execute_graphql_query(
+        self, request: Any, data: Any, **options: Any
+    ) -> tuple[bool, dict[str, Any]]:
+        """Run a query or a mutation.
+
+        Raises:
+            ApiError: it took too long.
+        """
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await super().execute_graphql_query(request, data, **options)
+        except TimeoutError as error:
+            message = f"this took longer than {self._seconds:g} s; ask for less"
+            raise ApiError(Code.LIMITED, message) from error
 
     def respond_result(self, result: dict[str, Any], kind: str) -> Response:
         """The answer to a well-formed request."""
@@ -197,12 +226,16 @@ def _from_address(request: Request) -> dict[str, Any]:
 
 
 async def _body(request: Request) -> bytes:
-    """The body; one that is too long is not read to its end."""
+    """The body; one that is too long, or too slow, is not read to its end."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise RefusedError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MAX_BODY} bytes"
-            )
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    message = f"the body is longer than {MAX_BODY} bytes"
+                    raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+    except TimeoutError as error:
+        message = f"the body took longer than {BODY_SECONDS:g} s"
+        raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, message) from error
     return bytes(body)

@@ -5,48 +5,52 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
-import orjson
 from ariadne.asgi.handlers.base import GraphQLWebsocketHandlerBase
-from ariadne.graphql import parse_query, subscribe, validate_data
+from ariadne.graphql import parse_query, subscribe
 from ariadne.utils import get_operation_type
 from graphql import ExecutionResult, GraphQLError, OperationType, located_error
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.access import Access, credential_of, only_header
+from api.context import Context
 from api.errors import ApiError, Code, error_body
-from api.principals import Principal
+from api.messages import (
+    PROTOCOL,
+    Closed,
+    Message,
+    id_of,
+    invalid,
+    operation_of,
+    read_message,
+    refused,
+)
 from api.rates import Rates
 from api.transport import encode
 
-PROTOCOL: Final = "graphql-transport-ws"
 INIT_SECONDS: Final = 5.0
-MAX_OPERATIONS: Final = 64
-Message = dict[str, Any]
-
-
-class Closed(Exception):  # noqa: N818 - a close is the protocol's word for it
-    """The connection ends with a code of the protocol."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-
-
-def invalid(what: str) -> Closed:
-    """The close for a message that is none of the protocol."""
-    return Closed(4400, f"Invalid message: {what}")
+SEND_SECONDS: Final = 20.0  # until a client that does not read is given up
+_CLOSE_SECONDS: Final = 1.0
 
 
 class WebSocketHandler(GraphQLWebsocketHandlerBase):
     """Serves the connections of those who are let in."""
 
-    def __init__(self, access: Access, rates: Rates, *, init_seconds: float = INIT_SECONDS) -> None:
+    def __init__(
+        self,
+        access: Access,
+        rates: Rates,
+        *,
+        max_operations: int,
+        init_seconds: float = INIT_SECONDS,
+        send_seconds: float = SEND_SECONDS,
+    ) -> None:
         super().__init__()
         self.access = access
         self.rates = rates
+        self.max_operations = max_operations
         self.init_seconds = init_seconds
+        self.send_seconds = send_seconds
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; the entry point of ASGI."""
@@ -64,31 +68,19 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
         try:
             await connection.serve()
         except Closed as closed:
-            with suppress(RuntimeError, WebSocketDisconnect):  # the client was faster
-                await websocket.close(closed.code, closed.reason)
+            await connection.cancel()
+            # The client was faster, or does not read even this.
+            with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await websocket.close(closed.code, closed.reason)
         except WebSocketDisconnect:
             pass
         finally:
             await connection.cancel()
 
-    def admit(self, websocket: WebSocket, payload: Any) -> Principal:
-        """Let a client in, by its `connection_init` or its handshake.
-
-        Raises:
-            Closed: it is not let in.
-        """
-        try:
-            found = self.access.admit(credential_of(payload, only_header(websocket)))
-        except ApiError as error:
-            if error.code is Code.UNAUTHENTICATED:
-                raise Closed(4403, "Forbidden") from error
-            raise Closed(1013, "Try again later") from error
-        websocket.scope["principal"] = found
-        return found
-
     async def results(
         self, websocket: WebSocket, payload: Message
-    ) -> list[Any] | AsyncGenerator[Any, None]:
+    ) -> list[Any] | AsyncGenerator[Message, None]:
         """Start an operation: its results to come, or a list of its errors."""
         await self.rates.spend(websocket.scope["principal"])
         context = await self.get_context_for_request(websocket, payload)
@@ -111,20 +103,27 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
                 logger=self.logger,
                 error_formatter=self.error_formatter,
             )
-            return found
+            return found if isinstance(found, list) else self.told(found, context)
         _, result = await self.http_handler.execute_graphql_query(
             websocket, payload, context_value=context, query_document=document
         )
         return _once(result) if "data" in result else list(result["errors"])
 
-    def shown(self, result: ExecutionResult | Message) -> Message:
-        """A result as the payload of a message."""
-        if isinstance(result, dict):
-            return result
-        payload: Message = {"data": result.data}
-        if result.errors:
-            payload["errors"] = [self.error_formatter(e, self.debug) for e in result.errors]
-        return payload
+    async def told(
+        self, results: AsyncGenerator[ExecutionResult, None], context: Context
+    ) -> AsyncGenerator[Message, None]:
+        """The results of a subscription, and with them how many rows it has lost so far."""
+        known = 0
+        async with aclosing(results):
+            async for result in results:
+                payload: Message = {"data": result.data}
+                if result.errors:
+                    payload["errors"] = [self.error_formatter(e, self.debug) for e in result.errors]
+                dropped = sum(listener.dropped for listener in context.listeners)
+                if dropped > known:
+                    known = dropped
+                    payload["extensions"] = {"dropped": dropped}
+                yield payload
 
 
 class Connection:
@@ -136,7 +135,9 @@ class Connection:
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._initialised = False
         self._acknowledged = False
+        self._served = False
         self._limit = asyncio.timeout(handler.init_seconds)
+        self._ending = Closed(4408, "Connection initialisation timeout")
 
     async def serve(self) -> None:
         """Take messages until the end.
@@ -148,19 +149,21 @@ class Connection:
         try:
             async with self._limit:
                 while True:
-                    await self._take(await self._receive())
+                    await self._take(read_message(await self._websocket.receive()))
         except TimeoutError as error:
-            if not self._limit.expired():
-                raise
-            if self._acknowledged:
-                raise Closed(4403, "Forbidden") from error
-            raise Closed(4408, "Connection initialisation timeout") from error
+            raise self._ending from error
         finally:
+            self._served = True
             self._handler.access.leave(self)
 
     def expel(self) -> None:
         """End it: its key or token is not valid any more."""
-        self._limit.reschedule(asyncio.get_running_loop().time())
+        self._end(Closed(4403, "Forbidden"))
+
+    def _end(self, closed: Closed) -> None:
+        if not self._served and not self._limit.expired():
+            self._ending = closed
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def cancel(self) -> None:
         """End all operations."""
@@ -169,20 +172,6 @@ class Connection:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _receive(self) -> Message:
-        event = await self._websocket.receive()
-        if event["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(event.get("code") or 1005)
-        try:
-            message = orjson.loads(event.get("text") or b"")
-        except orjson.JSONDecodeError as error:
-            raise invalid("not JSON text") from error
-        if not isinstance(message, dict):
-            raise invalid("not an object")
-        if not isinstance(message.get("payload", {}), dict | None):
-            raise invalid("the payload is not an object")
-        return message
-
     async def _take(self, message: Message) -> None:
         kind = message.get("type")
         if kind == "connection_init":
@@ -190,9 +179,9 @@ class Connection:
         elif kind == "ping":
             await self._send({"type": "pong"})
         elif kind == "subscribe":
-            self._subscribe(_id(message), message.get("payload"))
+            await self._subscribe(id_of(message), message)
         elif kind == "complete":
-            operation = self._operations.pop(_id(message), None)
+            operation = self._operations.pop(id_of(message), None)
             if operation is not None:
                 operation.cancel()
         elif kind != "pong":
@@ -202,25 +191,30 @@ class Connection:
         if self._initialised:
             raise Closed(4429, "Too many initialisation requests")
         self._initialised = True
-        principal = self._handler.admit(self._websocket, message.get("payload"))
+        credential = credential_of(message.get("payload"), only_header(self._websocket))
+        try:
+            principal = self._handler.access.admit(credential)
+            self._handler.access.enter(self, principal)
+        except ApiError as error:
+            raise refused(error) from error
+        self._websocket.scope["principal"] = principal
         self._limit.reschedule(None)
         self._acknowledged = True
-        self._handler.access.enter(self, principal)
         await self._send({"type": "connection_ack"})
 
-    def _subscribe(self, name: str, payload: Any) -> None:
+    async def _subscribe(self, name: str, message: Message) -> None:
         if not self._acknowledged:
             raise Closed(4401, "Unauthorized")
         if name in self._operations:
-            # A close reason holds at most 123 bytes, and the id is the client's.
+            # Not with the id, which is the client's and may be long.
             raise Closed(4409, "Subscriber for this id already exists")
-        try:
-            validate_data(payload)
-        except GraphQLError as error:
-            raise invalid("a subscribe needs a payload with a query") from error
-        limited = len(self._operations) >= MAX_OPERATIONS
-        run = self._refuse(name) if limited else self._operate(name, payload)
-        task = asyncio.create_task(run)
+        payload = operation_of(message)
+        if len(self._operations) >= self._handler.max_operations:
+            # Here and not in a task: a client that does not read this is not read from either.
+            told = f"{self._handler.max_operations} operations at once are allowed on a connection"
+            await self._fail(name, error_body(Code.LIMITED, told)["errors"])
+            return
+        task = asyncio.create_task(self._operate(name, payload))
         self._operations[name] = task
         task.add_done_callback(self._forget(name))
 
@@ -234,41 +228,46 @@ class Connection:
 
         return forget
 
-    async def _refuse(self, name: str) -> None:
-        message = f"{MAX_OPERATIONS} operations at once are allowed on a connection"
-        errors = error_body(Code.LIMITED, message)["errors"]
-        await self._send({"id": name, "type": "error", "payload": errors})
-
     async def _operate(self, name: str, payload: Message) -> None:
+        try:
+            errors = await self._run(name, payload)
+            # Forgotten first: the client may use the id again as soon as it reads this.
+            self._operations.pop(name, None)
+            if errors is None:
+                await self._send({"id": name, "type": "complete"})
+            else:
+                await self._fail(name, errors)
+        except WebSocketDisconnect:
+            return
+        except Closed as closed:
+            self._end(closed)
+
+    async def _run(self, name: str, payload: Message) -> list[Any] | None:
+        """Send all results of an operation; its errors if it came to none, or ended by one."""
         try:
             results = await self._handler.results(self._websocket, payload)
             if isinstance(results, list):
-                await self._send({"id": name, "type": "error", "payload": results})
-                return
+                return results
             async with aclosing(results):
                 async for result in results:
-                    shown = self._handler.shown(result)
-                    await self._send({"id": name, "type": "next", "payload": shown})
-        except WebSocketDisconnect:
-            return
+                    await self._send({"id": name, "type": "next", "payload": result})
+        except (WebSocketDisconnect, Closed):
+            raise
         except Exception as error:  # noqa: BLE001 - the client is told, masked, and the log more
-            failed = self._handler.error_formatter(located_error(error), False)
-            await self._send({"id": name, "type": "error", "payload": [failed]})
-            return
-        # Forgotten first: the client may use the id again as soon as it reads this.
-        self._operations.pop(name, None)
-        await self._send({"id": name, "type": "complete"})
+            return [self._handler.error_formatter(located_error(error), False)]
+        return None
+
+    async def _fail(self, name: str, errors: list[Any]) -> None:
+        await self._send({"id": name, "type": "error", "payload": errors})
 
     async def _send(self, message: Message) -> None:
-        if self._websocket.application_state is WebSocketState.CONNECTED:
-            await self._websocket.send_text(encode(message).decode())
-
-
-def _id(message: Message) -> str:
-    name = message.get("id")
-    if not isinstance(name, str) or not name:
-        raise invalid("the id is not a text")
-    return name
+        if self._websocket.application_state is not WebSocketState.CONNECTED:
+            return
+        try:
+            async with asyncio.timeout(self._handler.send_seconds):
+                await self._websocket.send_text(encode(message).decode())
+        except TimeoutError as error:
+            raise Closed(1013, "Too slow") from error
 
 
 async def _once(result: Message) -> AsyncGenerator[Message, None]:

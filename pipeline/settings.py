@@ -135,7 +135,15 @@ class ApiSettings(_Group):
     )
     burst: int = Field(1000, ge=1, description="operations at once after a quiet time")
     page_max: int = Field(500, ge=1, le=10_000)
-    development: bool = Field(True, description="GraphiQL and introspection")
+    cost_max: int = Field(100_000, ge=1, description="values that one answer may hold")
+    query_seconds: float = Field(10.0, gt=0, description="seconds that a query may take")
+    sockets_max: int = Field(
+        1000, ge=1, description="WebSockets of one key or subject at a process"
+    )
+    subscriptions_max: int = Field(64, ge=1, description="operations at once on a WebSocket")
+    development: bool | None = Field(
+        None, description="the explorer and introspection; if unset, on loopback only"
+    )
 
 
 class ReplaySettings(_Group):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from api.websocket import MAX_OPERATIONS, PROTOCOL
+from api.messages import PROTOCOL
+from pipeline.settings import ApiSettings
 
 INIT = {"type": "connection_init"}
 ACK = {"type": "connection_ack"}
@@ -36,7 +37,10 @@ class Client:
         self._out: asyncio.Queue[Any] = asyncio.Queue()
         scope = {"type": "websocket", "path": "/", "headers": [], "subprotocols": list(protocols)}
         self._in.put_nowait({"type": "websocket.connect"})
-        self.task = asyncio.create_task(app(scope, self._in.get, self._out.put))
+        self.task = asyncio.create_task(app(scope, self._in.get, self._take))
+
+    async def _take(self, event: Any) -> None:
+        await self._out.put(event)
 
     def send(self, message: Any) -> None:
         """Send a message; text and bytes as they are."""
@@ -192,9 +196,10 @@ async def test_operations_of_a_client_are_bounded(endpoint: Any) -> None:
     """One more operation than allowed is refused, the others go on."""
     client = Client(endpoint)
     client.send(INIT)
-    for number in range(MAX_OPERATIONS + 1):
+    limit = ApiSettings().subscriptions_max
+    for number in range(limit + 1):
         client.send(subscribe(str(number)))
     answer = [await client.receive() for _ in range(3)][-1]
-    assert (answer["id"], answer["type"]) == (str(MAX_OPERATIONS), "error")
+    assert (answer["id"], answer["type"]) == (str(limit), "error")
     assert answer["payload"][0]["extensions"] == {"code": "LIMITED"}
     await client.leave()
