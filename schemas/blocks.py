@@ -55,6 +55,17 @@ BOCPD_ALARMS: Final = ("recent", "drop", "both")
 ACTIONS: Final = ("hold", "buy", "sell")
 FLAGS: Final = ("accepted", "quarantined")
 FILL_REASONS: Final = ("signal", "loss_limit", "instrument_ended")
+# Engines and what they look at; the rules first, in the order of their scores.
+ENGINES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "momentum": "the sign of bar_ret_20, and donchian_pos_20",
+        "mean_reversion": "against boll_z_20 and vwap_dev_20",
+        "breakout": "with a close that is the highest or lowest of 20, by the rise of volatility",
+        "last_sign": "null engine, the sign of the last bar that moved",
+        "online_logit": "a logistic model of features, learnt online",
+        "base_rate": "null engine, the share of rises so far",
+    }
+)
 
 
 def _floats(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
@@ -227,10 +238,11 @@ _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         Column("horizon", "int32", "bars", "bars ahead that the probabilities speak of"),
         *_floats(
             ("p_up", "probability", "combined probability that close rises over the horizon"),
-            ("p_momentum", "probability", "engine momentum"),
-            ("p_base_rate", "probability", "engine base_rate: the share of rises so far"),
-            ("w_momentum", "weight", "weight of momentum in p_up"),
-            ("w_base_rate", "weight", "weight of base_rate in p_up"),
+            *(
+                (f"p_{name}", "probability", f"engine {name}: {how}")
+                for name, how in ENGINES.items()
+            ),
+            *((f"w_{name}", "weight", f"weight of {name} in p_up") for name in ENGINES),
             ("sigma", "log return", "bar_ewma_vol scaled to the horizon"),
             ("close", "price", "close that the prediction starts from"),
         ),
@@ -288,6 +300,12 @@ STAGES: Final = tuple(COLUMNS)
 def names_of(stage: str) -> tuple[str, ...]:
     """The names of a stage's columns, in order."""
     return tuple(column.name for column in COLUMNS[stage])
+
+
+def engines() -> tuple[str, ...]:
+    """The engines that have a column `p_<name>` in `predictions`, in order."""
+    names = (name for name in names_of("predictions") if name != "p_up")
+    return tuple(name.removeprefix("p_") for name in names if name.startswith("p_"))
 
 
 def extend(stage: str, columns: Sequence[Column]) -> None:

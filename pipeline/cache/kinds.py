@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pipeline.cache.latest import ENGINES, KEYS, key_of
+from pipeline.cache.latest import KEYS, key_of
+from schemas.blocks import engines
 
 METRICS: Final = "metrics"
 KINDS: Final = (*KEYS.values(), METRICS)
@@ -29,7 +30,7 @@ def text_of(key: Key) -> str:
 
 def parts_of(kind: str, part: str) -> Sequence[str]:
     """The parts that go with a value: those of all engines with a whole prediction."""
-    return ("", *ENGINES) if kind == "prediction" and not part else (part,)
+    return ("", *engines()) if kind == "prediction" and not part else (part,)
 
 
 def escaped(symbol: str) -> str:

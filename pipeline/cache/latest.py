@@ -13,7 +13,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from pipeline.errors import UnavailableError
 from pipeline.settings import CacheSettings
-from schemas.blocks import Rows
+from schemas.blocks import Rows, engines
 
 KEYS: Final[Mapping[str, str]] = {
     "ticks": "price",
@@ -25,7 +25,6 @@ KEYS: Final[Mapping[str, str]] = {
     "fills": "fill",
     "equity": "equity",
 }
-ENGINES: Final = ("momentum", "base_rate")
 PARITY: Final = "parity"  # the state of the scheduled checks
 Entry = tuple[str, bytes, str]  # key, document, channel
 ABSENT: Final = b"null"  # there is no row: who knew that keeps it for a moment
@@ -75,7 +74,7 @@ def entries(stage: str, documents: Iterable[Mapping[str, Any]]) -> list[Entry]:
         symbol = document["symbol"]
         found.append((key_of(stage, symbol), encode(document), channel))
         if stage == "predictions":
-            for engine in ENGINES:
+            for engine in engines():
                 own = {**document, "engine": engine, "p_up": document[f"p_{engine}"]}
                 key = key_of(stage, symbol, engine)
                 found.append((key, encode(own), f"{channel}:{engine}"))
@@ -92,7 +91,7 @@ def row_entries(rows: Rows, texts_of: Callable[[Rows], Sequence[bytes]]) -> list
         (key_of(rows.stage, name), identity + text[1:], channel)
         for name, identity, text in zip(names, identities, texts_of(rows), strict=True)
     ]
-    for engine in ENGINES if rows.stage == "predictions" else ():
+    for engine in engines() if rows.stage == "predictions" else ():
         own = Rows(rows.stage, {**rows.columns, "p_up": rows[f"p_{engine}"]}, rows.symbols)
         end = b',"engine":"%b"}' % engine.encode()
         found += [

@@ -13,8 +13,9 @@ from schemas.blocks import Array
 
 COUNT, MEAN, VAR = range(3)  # rows of a scaler's state (SCALER, d)
 SCALER: Final = 3
-W, Z, N = range(3)  # rows of a linear model's state (LINEAR, d + 1), the intercept in the last
-LINEAR: Final = 3
+# Rows of a linear model's state (LINEAR, d + 1), the intercept in the last column; ROOT is of N.
+W, Z, N, ROOT = range(4)
+LINEAR: Final = 4
 SLOPE, SHIFT, P_SLOPE, P_BOTH, P_SHIFT = range(5)  # of a Platt layer's state (PLATT,)
 PLATT: Final = 5
 SGD, FTRL = range(2)
@@ -28,11 +29,8 @@ _STEEP: Final = 18.0  # beyond it one of 1 + exp is left out, as river does
 
 @piece
 def sigmoid(x: float) -> float:
-    """1 / (1 + exp(-x)) without overflow."""
-    if x >= 0.0:
-        return 1.0 / (1.0 + math.exp(-x))
-    e = math.exp(x)
-    return e / (1.0 + e)
+    """1 / (1 + exp(-x)); 0 where the exponential overflows to infinity."""
+    return 1.0 / (1.0 + math.exp(-x))
 
 
 @piece
@@ -54,11 +52,12 @@ def scaled(scaler: Array, j: int, x: float, most: float) -> float:
 def scaler_learn(scaler: Array, j: int, x: float) -> None:
     """Welford's update of the mean and the variance of input j."""
     n = scaler[COUNT, j] + 1.0
+    part = 1.0 / n
     before = scaler[MEAN, j]
-    mean = before + (x - before) / n
+    mean = before + (x - before) * part
     scaler[COUNT, j] = n
     scaler[MEAN, j] = mean
-    scaler[VAR, j] += ((x - before) * (x - mean) - scaler[VAR, j]) / n
+    scaler[VAR, j] += ((x - before) * (x - mean) - scaler[VAR, j]) * part
 
 
 @piece
@@ -96,20 +95,21 @@ def linear_learn(model: Array, z: Array, rose: int, optimizer: int, rates: Array
         for j in range(d):
             model[W, j] -= rates[RATE] * (slope * z[j])
         return
-    alpha = rates[RATE]
-    l1 = rates[L1]
+    l1, l2, beta = rates[L1], rates[L2], rates[BETA]
+    inverse = 1.0 / rates[RATE]
     for j in range(d):
         sum_z = model[Z, j]
-        root = math.sqrt(model[N, j])
+        root = model[ROOT, j]
         w = model[W, j]
         if abs(sum_z) > l1:
-            shrunk = sum_z - l1 if sum_z > 0.0 else sum_z + l1
-            w = -shrunk / ((rates[BETA] + root) / alpha + rates[L2])
+            w = (math.copysign(l1, sum_z) - sum_z) / ((beta + root) * inverse + l2)
             model[W, j] = w
         g = slope * z[j]
         square = model[N, j] + g * g
-        model[Z, j] = sum_z + (g - (math.sqrt(square) - root) / alpha * w)
+        grown = math.sqrt(square)
+        model[Z, j] = sum_z + (g - (grown - root) * inverse * w)
         model[N, j] = square
+        model[ROOT, j] = grown
 
 
 @piece
@@ -169,18 +169,16 @@ def reweigh(weights: Array, kept: Array, share: float) -> None:
     n = weights.shape[0]
     before = 0.0
     after = 0.0
-    for i in range(n):
-        if not math.isnan(kept[i]):
-            before += weights[i]
-            after += weights[i] * kept[i]
-    if after > 0.0:
-        ratio = before / after
-        for i in range(n):
-            if not math.isnan(kept[i]):
-                weights[i] *= kept[i] * ratio
+    for i in range(n):  # by choices, not jumps: who sleeps nobody can foresee
+        awake = not math.isnan(kept[i])
+        before += weights[i] if awake else 0.0
+        after += weights[i] * kept[i] if awake else 0.0
+    ratio = before / after if after > 0.0 else 1.0
     even = share / n
     for i in range(n):
-        weights[i] = max((1.0 - share) * weights[i] + even, LEAST)
+        part = kept[i] * ratio
+        w = weights[i] * part if after > 0.0 and not math.isnan(part) else weights[i]
+        weights[i] = max((1.0 - share) * w + even, LEAST)
 
 
 @piece
@@ -189,9 +187,9 @@ def mixed(weights: Array, values: Array) -> float:
     total = 0.0
     weight = 0.0
     for i in range(weights.shape[0]):
-        if not math.isnan(values[i]):
-            total += weights[i] * values[i]
-            weight += weights[i]
+        awake = not math.isnan(values[i])
+        total += weights[i] * values[i] if awake else 0.0
+        weight += weights[i] if awake else 0.0
     return total / weight if weight > 0.0 else math.nan
 
 

@@ -1,79 +1,235 @@
-"""Engines that turn features into probabilities, their labels, and their combination."""
+"""What the engines say of each bar, what their outcomes teach them, and how they are combined."""
 
-import numpy as np
+import math
+from typing import Final
 
-from pipeline.kernels.hot import loop
-from schemas.blocks import Array
+from pipeline.kernels.hot import loop, once
+from pipeline.kernels.learners import (
+    clipped,
+    kept_of,
+    linear_learn,
+    linear_say,
+    mixed,
+    platt_begin,
+    platt_learn,
+    platt_say,
+    reweigh,
+    scaled,
+    scaler_learn,
+    sigmoid,
+)
+from schemas.blocks import TREND_TAGS, VOL_TAGS, Array
 
-P_UP, P_MOMENTUM, P_BASE_RATE, W_MOMENTUM, W_BASE_RATE, SIGMA = range(6)
-OUTPUTS = 6
+# How an engine speaks: not at all, by a score that a Platt layer turns into a probability, by a
+# probability, as the linear model, as the share of rises.
+OFF, SCORE, PROBABILITY, LOGIT, BASE = range(5)
+
+# Outputs: what is said together, sigma; then each engine's probability, then each one's weight.
+P_UP, SIGMA, OWN = range(3)
+REGIMES: Final = len(VOL_TAGS) * len(TREND_TAGS)
+
+# Integers of a symbol: outcomes by regime stand behind those of all, in the last places.
+LIFE, BARS, PLACE, RISES, OUTCOMES = range(5)
+INT_STATE: Final = OUTCOMES + 1 + REGIMES
+
+# A row that waits for its outcome: the probabilities that were said follow, then the scores, then
+# the scaled inputs, all as they were.
+CLOSE, REGIME, TOLD, SAID = range(4)  # TOLD: 1 if the linear model had inputs
+
+FAR: Final = 1e150  # beyond it a square overflows: such an input counts as null
+# The rates behind those of the linear model.
+ETA, SHARE, PRIOR, MOST = range(4)
+
+
+def outputs(engines: int) -> int:
+    """Columns that the kernel fills."""
+    return OWN + 2 * engines
+
+
+def waiting(engines: int, inputs: int) -> int:
+    """Numbers of a row that waits."""
+    return SAID + 2 * engines + inputs
+
+
+@once
+def _begin(
+    k: Array,
+    life: int,
+    prior: float,
+    scaler: Array,
+    model: Array,
+    layers: Array,
+    weights: Array,
+) -> None:
+    """Nothing is known of an instrument."""
+    for j in range(INT_STATE):
+        k[j] = 0
+    k[LIFE] = life + 1  # of none it is 0
+    for a in range(scaler.shape[0]):
+        for b in range(scaler.shape[1]):
+            scaler[a, b] = 0.0
+    for a in range(model.shape[0]):
+        for b in range(model.shape[1]):
+            model[a, b] = 0.0
+    for e in range(layers.shape[0]):
+        platt_begin(layers[e], prior)
+    for r in range(weights.shape[0]):
+        for e in range(weights.shape[1]):
+            weights[r, e] = 1.0 / weights.shape[1]
+
+
+@once
+def _learn(
+    rose: int,
+    row: Array,
+    kinds: Array,
+    optimizer: int,
+    rates: Array,
+    blend: Array,
+    k: Array,
+    model: Array,
+    layers: Array,
+    weights: Array,
+    kept: Array,
+) -> None:
+    """The outcome of a row that waited: to whom spoke, to the weights of all and of its regime."""
+    n = kinds.shape[0]
+    for e in range(n):
+        kept[e] = kept_of(row[SAID + e], rose, blend[ETA])
+        score = row[SAID + n + e]
+        if not math.isnan(score):
+            platt_learn(layers[e], score, rose)
+    reweigh(weights[0], kept, blend[SHARE])
+    regime = int(row[REGIME])
+    if regime >= 0:
+        reweigh(weights[1 + regime], kept, blend[SHARE])
+        k[OUTCOMES + 1 + regime] += 1
+    if row[TOLD] == 1.0:
+        linear_learn(model, row[SAID + 2 * n :], rose, optimizer, rates)
+    k[RISES] += rose
+    k[OUTCOMES] += 1
 
 
 @loop
 def predictions(
     horizon: int,
-    momentum_scale: float,
+    fallback: int,
+    kinds: Array,
+    optimizer: int,
+    rates: Array,
+    blend: Array,
     symbol: Array,
     life: Array,
     scale: Array,
     stale: Array,
     close: Array,
-    ret_20: Array,
-    ewma_vol: Array,
-    life_state: Array,
-    scale_state: Array,
-    close_ring: Array,
-    bar_count: Array,
-    rises: Array,
-    labels: Array,
+    vol: Array,
+    vol_tag: Array,
+    trend_tag: Array,
+    given: Array,
+    inputs: Array,
+    ints: Array,
+    scales: Array,
+    scalers: Array,
+    models: Array,
+    platts: Array,
+    weight_state: Array,
+    queue: Array,
+    kept: Array,
     out: Array,
 ) -> None:
-    """Predict bars of shape (n,) one after another into `out` (OUTPUTS, n or more).
+    """Predict bars of shape (n,) one after another into `out` (outputs(e), n or more).
 
-    A label of horizon h exists h bars later only: the ring (s, h) holds the closes that wait for
-    theirs. base_rate is (rises + 1) / (labels + 2), an unchanged close teaches nothing. momentum is
-    the logistic of `momentum_scale` times the return over 20 bars in units of its own volatility.
-    Engines that are ready share the weight evenly. A stale bar learns, but predicts nothing.
+    Each bar first teaches: the row that was said `horizon` bars before has its outcome now, unless
+    the close is unchanged. What it said stands as it was said; learners go on from what they are
+    now (QUANT.md 3.3). Then each of e engines speaks by its `kinds` (e,): from its score or its
+    probability in `given` (e, n or more), from `inputs` (d, n or more), or from the share of rises,
+    (rises + 1) / (outcomes + 2). A null input counts as its mean. An input is told by the scaler
+    as it was before the bar, and then learnt by it; the scaled ones wait with the row. What learns
+    says nothing before the first outcome. A stale bar says nothing and is not learnt, but what
+    waited learns from it.
+
+    p_up is the mean by the weights of those who speak: weights of the regime (`vol_tag` and
+    `trend_tag`) from `fallback` outcomes in it on, those of all regimes before.
+
+    `rates` are those of the linear model, `blend` ETA, SHARE, PRIOR and MOST. State, a row per
+    symbol: `ints`, `scales`, `scalers` (s, SCALER, d), `models` (s, LINEAR, d + 1), `platts`
+    (s, e, PLATT), `weight_state` (s, 1 + REGIMES, e), `queue` (s, horizon, waiting(e, d)).
+    `kept` (e,) is scratch.
     """
+    n = kinds.shape[0]
+    d = inputs.shape[0]
+    root = math.sqrt(float(horizon))
     for i in range(symbol.shape[0]):
         s = symbol[i]
-        if life[i] != life_state[s]:
-            life_state[s] = life[i]
-            bar_count[s] = 0
-            rises[s] = 0
-            labels[s] = 0
-        elif scale[i] != scale_state[s] and scale_state[s] != 0.0:
-            for j in range(close_ring.shape[1]):
-                close_ring[s, j] *= scale[i] / scale_state[s]
-        scale_state[s] = scale[i]
-        n = bar_count[s]
-        place = n % horizon
-        if n >= horizon and close[i] != close_ring[s, place]:
-            labels[s] += 1
-            if close[i] > close_ring[s, place]:
-                rises[s] += 1
-        close_ring[s, place] = close[i]
-        bar_count[s] = n + 1
+        k = ints[s]
+        scaler = scalers[s]
+        model = models[s]
+        layers = platts[s]
+        if life[i] + 1 != k[LIFE]:
+            _begin(k, life[i], blend[PRIOR], scaler, model, layers, weight_state[s])
+        elif scale[i] != scales[s]:
+            for j in range(horizon):
+                queue[s, j, CLOSE] *= scale[i] / scales[s]
+        scales[s] = scale[i]
+        row = queue[s, k[PLACE]]
+        if k[BARS] >= horizon and close[i] != row[CLOSE]:
+            rose = 1 if close[i] > row[CLOSE] else 0
+            _learn(
+                rose, row, kinds, optimizer, rates, blend, k, model, layers, weight_state[s], kept
+            )
+        k[BARS] += 1
+        k[PLACE] = k[PLACE] + 1 if k[PLACE] + 1 < horizon else 0
 
-        momentum = np.nan
-        if stale[i] == 0 and ewma_vol[i] > 0.0 and not np.isnan(ret_20[i]):
-            score = ret_20[i] / (ewma_vol[i] * np.sqrt(20.0))
-            momentum = 1.0 / (1.0 + np.exp(-momentum_scale * score))
-        base_rate = (
-            (rises[s] + 1.0) / (labels[s] + 2.0) if labels[s] > 0 and stale[i] == 0 else np.nan
-        )
-        has_momentum = not np.isnan(momentum)
-        has_base_rate = not np.isnan(base_rate)
-        ready = int(has_momentum) + int(has_base_rate)
-        weight = 1.0 / ready if ready > 0 else 0.0
+        fresh = stale[i] == 0
+        told = False
+        for j in range(d):
+            x = inputs[j, i]
+            z = 0.0
+            if fresh and abs(x) < FAR:
+                told = True
+                z = scaled(scaler, j, x, blend[MOST])
+                scaler_learn(scaler, j, x)
+            row[SAID + 2 * n + j] = z
+        row[CLOSE] = close[i]
+        row[TOLD] = 1.0 if told else 0.0
+        regime = -1
+        if 0 <= vol_tag[i] < len(VOL_TAGS) and 0 <= trend_tag[i] < len(TREND_TAGS):
+            regime = vol_tag[i] * len(TREND_TAGS) + trend_tag[i]
+        row[REGIME] = float(regime)
+
+        learnt = k[OUTCOMES] > 0
+        for e in range(n):
+            kind = kinds[e]
+            p = math.nan
+            score = math.nan
+            if fresh and kind != OFF:
+                if kind == SCORE:
+                    score = given[e, i]
+                    if learnt and not math.isnan(score):
+                        p = platt_say(layers[e], score)
+                elif kind == PROBABILITY:
+                    p = given[e, i]
+                elif kind == LOGIT:
+                    if learnt and told:
+                        p = sigmoid(linear_say(model, row[SAID + 2 * n :]))
+                elif learnt:
+                    p = (k[RISES] + 1.0) / (k[OUTCOMES] + 2.0)
+                if not math.isnan(p):
+                    p = clipped(p)
+            row[SAID + e] = p
+            row[SAID + n + e] = score
+            out[OWN + e, i] = p
+
+        which = 0
+        if regime >= 0 and k[OUTCOMES + 1 + regime] >= fallback:
+            which = 1 + regime
+        weights = weight_state[s, which]
+        said = row[SAID : SAID + n]
+        out[P_UP, i] = mixed(weights, said)
         total = 0.0
-        if has_momentum:
-            total += weight * momentum
-        if has_base_rate:
-            total += weight * base_rate
-        out[P_UP, i] = total if ready > 0 else np.nan
-        out[P_MOMENTUM, i] = momentum
-        out[P_BASE_RATE, i] = base_rate
-        out[W_MOMENTUM, i] = weight if has_momentum else 0.0
-        out[W_BASE_RATE, i] = weight if has_base_rate else 0.0
-        out[SIGMA, i] = ewma_vol[i] * np.sqrt(float(horizon))
+        for e in range(n):
+            total += weights[e] if not math.isnan(said[e]) else 0.0
+        for e in range(n):
+            out[OWN + n + e, i] = weights[e] / total if not math.isnan(said[e]) else 0.0
+        out[SIGMA, i] = vol[i] * root

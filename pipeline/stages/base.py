@@ -145,6 +145,17 @@ def cut(table: Array, n: int) -> Array:
     return table[..., :n] if 4 * n + _LINE >= table.shape[-1] else table[..., :n].copy()
 
 
+def beside(values: Array, n: int) -> Array:
+    """What another stage gave for n bars, one value each; nulls if it gave more or fewer.
+
+    Compiled loops look at no length: they would read what lies behind the end.
+    """
+    if len(values) == n:
+        return values
+    null = np.nan if values.dtype.kind == "f" else -1
+    return np.full((n, *values.shape[1:]), null, values.dtype)
+
+
 def head(rows: Rows) -> dict[str, Array]:
     """Identity, symbol and times of rows: the columns that the next stage takes over."""
     columns = rows.columns

@@ -243,6 +243,9 @@ class Custom(PerSymbol):
         for name, array in self._arrays.items():
             self._arrays[name] = grown(array, len(bars.symbols), 0)
         columns = dict(rows.columns)
+        if len(rows) != len(bars):  # whose rows they are nobody can tell
+            columns.update({one.column.name: np.full(len(rows), np.nan) for one in self._features})
+            return block.plus(Rows(rows.stage, columns, rows.symbols))
         inputs: Mapping[str, Array] = {**rows.columns, **bars.columns}
         symbols = bars["symbol"].tolist()
         fresh = self._fresh(symbols, bars["life"].tolist(), bars["scale"].tolist())

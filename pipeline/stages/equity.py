@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from pipeline.kernels import equity as kernels
 from pipeline.kernels import fills as books
-from pipeline.stages.base import Block, PerSymbol, grow
+from pipeline.stages.base import Block, PerSymbol, beside, grow
 from schemas.blocks import Array, Rows, empty
 
 _FLOATS: Final = {
@@ -82,8 +82,8 @@ class Equity(PerSymbol):
             bars["symbol"],
             bars["ts"],
             bars["known_at"],
-            block.filled_at,
-            block.books,
+            beside(block.filled_at, n),
+            beside(block.books, n),
             arrays["floats"],
             arrays["ints"],
             floats,
@@ -116,5 +116,5 @@ class Equity(PerSymbol):
         for name, place in _FLOATS.items():
             columns[name][:] = floats[:, place]
         columns["equity"][:] = columns["cash"] + columns["position"] * columns["mark"]
-        columns["refused"][:] = floats[:, books.REFUSED]
+        columns["refused"][:] = np.nan_to_num(floats[:, books.REFUSED], nan=-1)
         return rows

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from pipeline.kernels import features as kernels
 from pipeline.kernels import layout
 from pipeline.kernels.rescale import units_of
-from pipeline.stages.base import HEAD, Block, State, grown, head, moved, room
+from pipeline.stages.base import HEAD, Block, State, beside, grown, head, moved, room
 from schemas.blocks import Array, Rows, empty, names_of
 
 FEATURES: Final = names_of("features")[len(HEAD) :]
@@ -224,7 +224,7 @@ class Features:
             _plain(bars.columns, _PRICES),
             bar_session,
             not self._settings.exclude_overnight,
-            block.at,
+            beside(block.at, n),
             block.after,
             self._floats,
             self._counters,

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.kernels import fills as kernels
-from pipeline.stages.base import HEAD, Block, PerSymbol, grow
+from pipeline.stages.base import HEAD, Block, PerSymbol, beside, grow
 from schemas.blocks import Array, empty
 
 _MARKS: Final = (
@@ -124,11 +124,12 @@ class Fills(PerSymbol):
         ints = np.empty((n, kernels.INT_OUT), np.int64)
         books = np.empty((n, 2, kernels.BOOK))
         columns, said = bars.columns, signals.columns
+        sigma = beside(block.rows["features"]["bar_ewma_vol"], n)
         found = kernels.fills(
             self._ints,
             self._rates,
             tuple([columns[name] for name in _MARKS]),
-            (*[columns[name] for name in _NUMBERS], block.rows["features"]["bar_ewma_vol"]),
+            (*[columns[name] for name in _NUMBERS], sigma),
             (said["offset"], said["index"], said["action"]),
             arrays["floats"],
             arrays["ints"],

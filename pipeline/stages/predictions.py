@@ -1,75 +1,161 @@
 """Predictions: what each engine gives for a rise over the horizon, and their combination."""
 
-from typing import ClassVar, Final
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from pipeline.errors import MisuseError
+from pipeline.kernels import engines as rules
+from pipeline.kernels import learners
 from pipeline.kernels import predictions as kernels
-from pipeline.stages.base import Block, PerSymbol, grow, head, room
-from schemas.blocks import Array, Rows, empty
+from pipeline.stages.base import Block, PerSymbol, beside, grow, head, room
+from schemas.blocks import COLUMNS, Array, Rows, empty, engines
 
-# The columns that the kernel fills, in the order of its outputs.
-_COLUMNS: Final = ("p_up", "p_momentum", "p_base_rate", "w_momentum", "w_base_rate", "sigma")
+Engine = Literal["momentum", "mean_reversion", "breakout", "last_sign", "online_logit", "base_rate"]
+_KINDS: Final = {
+    **dict.fromkeys(rules.RULES, kernels.SCORE),
+    "online_logit": kernels.LOGIT,
+    "base_rate": kernels.BASE,
+}
+_MOST_INPUTS: Final = 64
 
 
-class PredictionsSettings(BaseModel):
-    """The horizon in bars and how steeply momentum turns into probability."""
-
+class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+class LogitSettings(_Group):
+    """The engine online_logit: a logistic model of features, learnt outcome by outcome."""
+
+    inputs: tuple[str, ...] = Field(
+        (
+            "bar_ret_1", "bar_ret_20", "boll_z_20", "volume_z_20", "vwap_dev_20",
+            "trade_imbalance_50", "queue_imbalance", "ofi_50",
+        ),
+        max_length=_MOST_INPUTS,
+        description="columns of bars or features, a user's own too",
+    )  # fmt: skip
+    optimizer: Literal["ftrl", "sgd"] = "ftrl"
+    rate: float = Field(0.05, gt=0, le=10, description="alpha of FTRL, the step of SGD")
+    intercept_rate: float = Field(0.01, ge=0, le=10)
+    beta: float = Field(1.0, ge=0, le=1e6, description="FTRL: how gently steps begin")
+    l1: float = Field(0.0, ge=0, le=1e6, description="FTRL: weights below it are zero")
+    l2: float = Field(1.0, ge=0, le=1e6, description="FTRL: shrinks weights")
+    most: float = Field(10.0, gt=0, le=1e6, description="deviations from the mean at most")
+
+    @field_validator("inputs")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a column is named twice")
+        return value
+
+
+class PredictionsSettings(_Group):
+    """The horizon in bars, who speaks, how they learn and how they are combined."""
+
     horizon: int = Field(5, ge=1, le=10_000)
-    momentum_scale: float = Field(0.5, ge=-10, le=10)
+    engines: tuple[Engine, ...] = Field(get_args(Engine), description="the others say nothing")
+    logit: LogitSettings = LogitSettings()
+    prior: float = Field(
+        1.0, gt=0, le=1e6, description="variance of slope and shift of a rule before any outcome"
+    )
+    eta: float = Field(1.0, ge=0, le=2, description="how fast weights follow the log loss")
+    share: float = Field(0.01, ge=0, le=1, description="of all weights that goes evenly to all")
+    fallback: int = Field(
+        200, ge=0, le=1_000_000, description="outcomes in a regime until it has weights of its own"
+    )
 
 
 class Predictions(PerSymbol):
-    """Two engines, momentum and base_rate, at even weights; matured labels teach base_rate."""
+    """Rules, a linear model and two null engines, each taught by matured labels, and their mean.
+
+    The mean is by exponential weights with a fixed share, one vector for each regime.
+    """
 
     name: ClassVar[str] = "predictions"
 
     def __init__(self, settings: PredictionsSettings) -> None:
+        logit = settings.logit
+        _check(logit.inputs)
         self._settings = settings
+        names = engines()
+        kinds = [_KINDS[name] if name in settings.engines else kernels.OFF for name in names]
+        self._kinds = np.array(kinds, np.int64)
+        self._optimizer = learners.FTRL if logit.optimizer == "ftrl" else learners.SGD
+        self._rates = np.array([logit.rate, logit.intercept_rate, logit.beta, logit.l1, logit.l2])
+        self._blend = np.array([settings.eta, settings.share, settings.prior, logit.most])
+        self._names = logit.inputs if "online_logit" in settings.engines else ()
+        e, d = len(names), len(self._names)
+        self._given, self._inputs = np.empty((e, 0)), np.empty((d, 0))
+        self._kept = np.empty(e)
+        self._columns = (
+            "p_up", "sigma", *(f"p_{name}" for name in names), *(f"w_{name}" for name in names)
+        )  # fmt: skip
         self._arrays: dict[str, Array] = {
-            "life": np.empty(0, np.int64),
-            "scale": np.empty(0),
-            "close_ring": np.empty((0, settings.horizon)),
-            "bar_count": np.empty(0, np.int64),
-            "rises": np.empty(0, np.int64),
-            "labels": np.empty(0, np.int64),
+            "ints": np.empty((0, kernels.INT_STATE), np.int64),
+            "scales": np.empty(0),
+            "scalers": np.empty((0, learners.SCALER, d)),
+            "models": np.empty((0, learners.LINEAR, d + 1)),
+            "platts": np.empty((0, e, learners.PLATT)),
+            "weights": np.empty((0, 1 + kernels.REGIMES, e)),
+            "queue": np.empty((0, settings.horizon, kernels.waiting(e, d))),
+            "signs": np.empty(0),
         }
 
     def step(self, block: Block) -> Block:
         """Add one row of probabilities per bar."""
-        bars = block.rows["bars"]
-        arrays = self._arrays
+        bars, arrays = block.rows["bars"], self._arrays
         grow(arrays, len(bars.symbols))
         n = len(bars)
-        out = room(kernels.OUTPUTS, n)
+        out = room(kernels.outputs(len(self._kinds)), n)
         columns = bars.columns
-        features = block.rows["features"].columns
+        features, regimes = block.rows["features"].columns, block.rows["regimes"].columns
+        vol, trend = beside(regimes["vol"], n), beside(regimes["trend"], n)
+        self._look(columns, features, n)
         kernels.predictions(
-            self._settings.horizon,
-            self._settings.momentum_scale,
-            columns["symbol"],
-            columns["life"],
-            columns["scale"],
-            columns["stale"],
-            columns["close"],
-            features["bar_ret_20"],
-            features["bar_ewma_vol"],
-            arrays["life"],
-            arrays["scale"],
-            arrays["close_ring"],
-            arrays["bar_count"],
-            arrays["rises"],
-            arrays["labels"],
-            out,
-        )
+            self._settings.horizon, self._settings.fallback, self._kinds, self._optimizer,
+            self._rates, self._blend, columns["symbol"], columns["life"], columns["scale"],
+            columns["stale"], columns["close"], beside(features["bar_ewma_vol"], n), vol, trend,
+            self._given, self._inputs, arrays["ints"], arrays["scales"],
+            arrays["scalers"], arrays["models"], arrays["platts"], arrays["weights"],
+            arrays["queue"], self._kept, out,
+        )  # fmt: skip
         if not n:
             return block.plus(empty(self.name, 0, bars.symbols))
         rows = head(bars)
         rows["horizon"] = np.empty(n, np.int32)
         rows["horizon"].fill(self._settings.horizon)
-        rows.update(zip(_COLUMNS, out[:, :n], strict=True))
+        rows.update(zip(self._columns, out[:, :n], strict=True))
         rows["close"] = columns["close"]
         return block.plus(Rows(self.name, rows, bars.symbols))
+
+    def _look(self, bars: Mapping[str, Array], features: Mapping[str, Array], n: int) -> None:
+        """Fill the scores of the rules, and the inputs of the linear model; room is kept."""
+        if self._given.shape[1] < n:
+            self._given = room(len(self._kinds), n)
+            self._inputs = room(len(self._names), n)
+        rules.scores(
+            bars["symbol"],
+            self._arrays["signs"],
+            self._given,
+            *(beside(features[name], n) for name in rules.INPUTS),
+        )
+        for row, name in zip(self._inputs, self._names, strict=True):
+            row[:n] = beside(features[name] if name in features else bars[name], n)
+
+
+def _check(inputs: Sequence[str]) -> None:
+    known = {
+        column.name
+        for stage in ("bars", "features")
+        for column in COLUMNS[stage]
+        if column.kind == "float64"
+    }
+    for name in inputs:
+        if name not in known:
+            raise MisuseError(
+                f"predictions.logit.inputs: bars and features have no column of numbers {name}"
+            )

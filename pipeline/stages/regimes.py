@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.kernels import bocpd, cusum, hmm
 from pipeline.kernels import regimes as kernels
-from pipeline.stages.base import Block, PerSymbol, State, grow, head, room
+from pipeline.stages.base import Block, PerSymbol, State, beside, grow, head, room
 from schemas.blocks import Array, Rows, empty
 from schemas.models import STATES_MOST, HmmModel, HmmParameters
 
@@ -130,6 +130,7 @@ class Regimes(PerSymbol):
         floats = room(kernels.FLOATS, n)
         floats.fill(np.nan)
         columns = bars.columns
+        ret, vol = (beside(features[name], n) for name in ("bar_ret_1", "bar_ewma_vol"))
         kernels.regimes(
             settings.trend_window,
             settings.trend_above,
@@ -139,7 +140,7 @@ class Regimes(PerSymbol):
             columns["life"],
             columns["scale"],
             columns["close"],
-            features["bar_ewma_vol"],
+            vol,
             arrays["vol_sorted"],
             arrays["vol_ring"],
             arrays["floats"],
@@ -154,9 +155,9 @@ class Regimes(PerSymbol):
         rows["efficiency_ratio"], rows["vol_low"], rows["vol_high"] = floats[:, :n]
         rows.update(self._unset(n))
         if self._model is not None:
-            self._filter(*self._model, bars, features["bar_ret_1"], rows)
+            self._filter(*self._model, bars, ret, rows)
         if settings.cusum is not None or settings.bocpd is not None:
-            self._alarm(bars, features, rows)
+            self._alarm(bars, ret, vol, rows)
         return block.plus(Rows(self.name, rows, bars.symbols))
 
     def _unset(self, n: int) -> dict[str, Array]:
@@ -188,13 +189,10 @@ class Regimes(PerSymbol):
         rows["hmm"] = tags
         rows.update(zip(_HMM, floats[:, :n], strict=True))
 
-    def _alarm(self, bars: Rows, features: Rows, rows: dict[str, Array]) -> None:
+    def _alarm(self, bars: Rows, ret: Array, vol: Array, rows: dict[str, Array]) -> None:
         arrays, n = self._arrays, len(bars)
         symbol, life, z = bars["symbol"], bars["life"], np.empty(n)
-        cusum.standardised(
-            symbol, life, features["bar_ret_1"], features["bar_ewma_vol"], arrays["z_lives"],
-            arrays["z_vols"], z,
-        )  # fmt: skip
+        cusum.standardised(symbol, life, ret, vol, arrays["z_lives"], arrays["z_vols"], z)
         sums, runs = self._settings.cusum, self._settings.bocpd
         if sums is not None:
             rows["cusum_alarm"], rows["cusum"] = np.empty(n, np.int32), np.empty(n)

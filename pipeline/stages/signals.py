@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import MisuseError
 from pipeline.kernels import signals as kernels
-from pipeline.stages.base import Block, Stage, State, cut, grown, head, moved, room
+from pipeline.stages.base import Block, Stage, State, beside, cut, grown, head, moved, room
 from schemas.blocks import Array, Rows, empty, names_of
 
 
@@ -47,7 +47,7 @@ class Signals(Stage):
         out = room(kernels.OUTPUTS, n)
         changed = np.empty(n, np.int64)
         columns = predictions.columns
-        life = block.rows["bars"]["life"]
+        life = beside(block.rows["bars"]["life"], n)
         state = (self._life, self._last_action)
         follow = self._settings.follow
         if follow is None:
@@ -57,7 +57,7 @@ class Signals(Stage):
             )
         else:
             out.fill(np.nan)
-            said = block.rows["features"][follow]
+            said = beside(block.rows["features"][follow], n)
             found = kernels.followed(columns["symbol"], life, said, *state, action, changed)
         if not found:
             return block.plus(empty(self.name, 0, symbols))

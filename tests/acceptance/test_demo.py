@@ -21,7 +21,7 @@ from schemas.times import format_rfc3339
 from tests.acceptance import evidence
 from tests.acceptance.commands import Up, only_line, tickstream, up
 
-TICKS, BARS, SIGNALS, FILLS, EQUITY = 120_000, 7_519, 351, 43, 1_823
+TICKS, BARS, SIGNALS, FILLS, EQUITY = 120_000, 7_519, 2_754, 1_552, 1_823
 ROWS = {
     "ticks": TICKS,
     **dict.fromkeys(("bars", "features", "regimes", "predictions"), BARS),

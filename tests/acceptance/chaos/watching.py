@@ -13,10 +13,11 @@ from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from pipeline.cache.latest import ENGINES, KEYS, key_of
+from pipeline.cache.latest import KEYS, key_of
 from pipeline.clock import monotonic
 from pipeline.servers import Addresses
 from pipeline.store.pool import RETRYABLE
+from schemas.blocks import ENGINES
 from tests.acceptance import evidence
 from tests.acceptance.chaos.prices import SYMBOLS
 

@@ -26,7 +26,7 @@ from pipeline.servers.postgres import PostgresServer
 from pipeline.servers.valkey import ValkeyServer
 from pipeline.settings import Settings
 from pipeline.store.live import PartitionBatch
-from schemas.blocks import STAGES, Rows
+from schemas.blocks import ENGINES, STAGES, Rows
 from schemas.times import format_rfc3339
 from tests.integration.api.conftest import SECOND, START, Feed, ask, make_rows, served
 
@@ -43,14 +43,15 @@ def predicted(symbol: str, first: int = 0) -> dict[str, Rows]:
     """Bars with what was predicted at each and the tags of its regime."""
     rng = np.random.default_rng(first)
     close = np.round(100 + rng.normal(0, 1, BARS).cumsum(), 1)
-    p = rng.uniform(0.05, 0.95, (2, BARS))
+    p = rng.uniform(0.05, 0.95, (len(ENGINES), BARS))
     p[:, :10] = np.nan
     one = {"scale": 1.0, "life": 0, "close": close}
     return {
         "bars": make_rows("bars", symbol, BARS, first, **one),
         "predictions": make_rows(
             "predictions", symbol, BARS, first,
-            horizon=HORIZON, p_up=p.mean(axis=0), p_momentum=p[0], p_base_rate=p[1],
+            horizon=HORIZON, p_up=p.mean(axis=0),
+            **{f"p_{name}": said for name, said in zip(ENGINES, p, strict=True)},
         ),
         "regimes": make_rows("regimes", symbol, BARS, first, vol=rng.integers(-1, 3, BARS)),
     }  # fmt: skip
@@ -124,7 +125,7 @@ async def test_engines_say_how_they_did(settings: Settings, feed: Feed) -> None:
         assert (await ask(client, asked))["data"]["performance"] == [{"engine": "momentum"}]
         asked = '{ performance(symbol: "A", engines: ["oracle"]) { engine } }'
         (error,) = (await ask(client, asked))["errors"]
-        assert error["message"].startswith("the engines are combined, momentum, base_rate")
+        assert error["message"].startswith(f"the engines are combined, {', '.join(ENGINES)}")
         asked = '{ performance(symbol: "A", period: "x") { engine } }'
         (error,) = (await ask(client, asked))["errors"]
         assert error["extensions"] == {"code": "BAD_INPUT"}

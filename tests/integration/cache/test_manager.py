@@ -14,6 +14,7 @@ from pipeline.cache.manager import CacheManager
 from pipeline.errors import UnavailableError
 from pipeline.servers import Addresses
 from pipeline.settings import CacheSettings
+from schemas.blocks import ENGINES
 from tests.fixtures.rows import newest, rows_of
 
 NAT = np.iinfo(np.int64).min
@@ -38,7 +39,9 @@ def manager(cache: Cache) -> CacheManager:
 async def test_latest_rows_are_kept_if_newer(manager: CacheManager, kind: str) -> None:
     """Rows come back as they were, NaN as null; an older one does not replace a newer one."""
     rows = documents(kind, 5)
-    assert await manager.set_many(kind, rows) == (6 if kind == "prediction" else 2)
+    assert await manager.set_many(kind, rows) == (
+        2 * (1 + len(ENGINES)) if kind == "prediction" else 2
+    )
     found = await manager.get_many(kind, ["A", "B", "C"])
     assert {name: row["offset"] for name, row in found.items()} == {"A": 5, "B": 6}
     for name, row in found.items():
@@ -235,9 +238,9 @@ async def test_forgetting(manager: CacheManager, cache: Cache) -> None:
     """By key, by pattern, by symbol and by event, and nothing beside."""
     await filled(manager)
     before = await keys(cache)
-    assert await manager.invalidate("prediction", "A") == 3
+    assert await manager.invalidate("prediction", "A") == 1 + len(ENGINES)
     assert before - await keys(cache) == {
-        f"prediction:A:{engine}" for engine in ("combined", "momentum", "base_rate")
+        f"prediction:A:{engine}" for engine in ("combined", *ENGINES)
     }
     assert await manager.invalidate(METRICS, "B", "1h") == 1
     assert await manager.invalidate_pattern("price:?") == 2
@@ -251,7 +254,7 @@ async def test_forgetting(manager: CacheManager, cache: Cache) -> None:
         for symbol in ("A*", "[AB]")
         for head, tail in (("price", ""), ("metrics", ":1h"), ("metrics", ":1d"))
     }
-    assert await manager.invalidate_event("model_changed", "A") == 3 + 1 + 2
+    assert await manager.invalidate_event("model_changed", "A") == (1 + len(ENGINES)) + 1 + 2
     assert {key for key in await keys(cache) if ":A" in key} == {
         f"{kind}:A" for kind in LATEST if kind not in EVENTS["model_changed"]
     }

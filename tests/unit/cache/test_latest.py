@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from pipeline.bus.encoding import row_bytes
 from pipeline.cache.latest import (
-    ENGINES,
     IDENTITY_WIDTH,
     KEYS,
     channel_of,
@@ -23,7 +22,7 @@ from pipeline.cache.latest import (
 )
 from pipeline.errors import UnavailableError
 from pipeline.settings import CacheSettings
-from schemas.blocks import STAGES, empty, names_of
+from schemas.blocks import ENGINES, STAGES, empty, names_of
 from schemas.codec import row_documents
 from tests.fixtures.rows import newest, rows_of
 
@@ -77,16 +76,17 @@ def test_every_engine_has_a_key_with_its_own_probability() -> None:
     rows = empty("predictions", 1, ["A"])
     for name in ("symbol", "partition", "offset", "index", "ts"):
         rows.columns[name][:] = 0
-    for name, value in (("p_up", 0.5), ("p_momentum", 0.25), ("p_base_rate", 0.75)):
-        rows.columns[name][:] = value
+    said = {name: (1 + place) / 8 for place, name in enumerate(ENGINES)}
+    rows.columns["p_up"][:] = 0.5
+    for name, value in said.items():
+        rows.columns[f"p_{name}"][:] = value
     found = {
         key: json.loads(value)["p_up"]
         for key, value, _ in entries("predictions", row_documents(rows))
     }
     assert found == {
         "prediction:A:combined": 0.5,
-        "prediction:A:momentum": 0.25,
-        "prediction:A:base_rate": 0.75,
+        **{f"prediction:A:{name}": value for name, value in said.items()},
     }
 
 

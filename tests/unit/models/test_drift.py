@@ -218,7 +218,7 @@ def test_losses_are_those_of_the_scores() -> None:
         ]
         for column, found in zip(said()[1:], np.concatenate(parts, axis=1), strict=True):
             scored = np.flatnonzero(known & ~np.isnan(predictions[column]))
-            assert len(scored) > 2500
+            assert len(scored) > (500 if column == "p_breakout" else 2500)  # it is often silent
             ends = np.arange(EACH, len(scored) + 1, EACH)
             means = [
                 log_loss(predictions[column][at], rose[at])

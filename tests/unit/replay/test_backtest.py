@@ -21,7 +21,7 @@ from pipeline.settings import Settings, load_settings
 from pipeline.stages.base import Block
 from pipeline.stages.predictions import Predictions
 from schemas import blocks
-from schemas.blocks import STAGES, Rows
+from schemas.blocks import ENGINES, STAGES, Rows
 from tests.fixtures.ticks import walk
 from tests.unit.replay.test_crossing import crossing, sp500
 
@@ -258,7 +258,7 @@ def test_engines_are_scored_on_what_came(tmp_path: Path) -> None:
     assert found["momentum"]["brier"] == pytest.approx(np.mean(squares), rel=1e-12)
     assert found["momentum"]["hit_rate"] == pytest.approx(np.mean(hits), rel=1e-12)
     assert found["base_rate"]["log_loss_less_null"] == 0.0
-    assert set(found) == {"combined", "momentum", "base_rate"}
+    assert set(found) == {"combined", *ENGINES}
 
 
 @pytest.mark.parametrize("clock", ["ticks:5", "time:10s"])
@@ -273,7 +273,7 @@ def test_an_engine_alone_trades_as_the_chain_would(
     assert told["engines"]["combined"]["alone"]["performance"] == told["performance"]
     assert told["engines"]["combined"]["alone"]["trading"] == told["trading"]
     step = Predictions.step
-    for engine in ("momentum", "base_rate"):
+    for engine in ENGINES:
 
         def only(self: Predictions, block: Block, name: str = f"p_{engine}") -> Block:
             rows = step(self, block).rows["predictions"]
@@ -288,7 +288,7 @@ def test_an_engine_alone_trades_as_the_chain_would(
         assert alone["performance"] == truth["performance"]
         assert alone["trading"] == truth["trading"]
     ends = {one["alone"]["final_equity"] for one in told["engines"].values()}
-    assert len(ends) == 3, "each trades otherwise"
+    assert len(ends) == 1 + len(ENGINES), "each trades otherwise"
 
 
 def test_a_strategy_that_follows_a_column_leaves_engines_their_own(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_strategy_that_follows_a_column_leaves_engines_their_own(tmp_path: Pat
     plain = run(walk(3000), tmp_path / "plain", load_settings(base))
     led = run(walk(3000), tmp_path / "led", load_settings([*base, "signals.follow=momentum_20"]))
     assert led["final_equity"] != plain["final_equity"]
-    for engine in ("combined", "momentum", "base_rate"):
+    for engine in ("combined", *ENGINES):
         assert led["engines"][engine]["alone"] == plain["engines"][engine]["alone"]
 
 
