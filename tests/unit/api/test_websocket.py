@@ -32,10 +32,15 @@ async def clients_are(services: Any, count: int) -> None:
 class Client:
     """Plays the server between an application and the test."""
 
-    def __init__(self, app: Any, protocols: tuple[str, ...] = (PROTOCOL,)) -> None:
+    def __init__(self, app: Any, protocols: tuple[str, ...] = (PROTOCOL,), path: str = "/") -> None:
         self._in: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._out: asyncio.Queue[Any] = asyncio.Queue()
-        scope = {"type": "websocket", "path": "/", "headers": [], "subprotocols": list(protocols)}
+        scope = {
+            "type": "websocket",
+            "path": path,
+            "headers": [(b"host", b"localhost")],
+            "subprotocols": list(protocols),
+        }
         self._in.put_nowait({"type": "websocket.connect"})
         self.task = asyncio.create_task(app(scope, self._in.get, self._take))
 
