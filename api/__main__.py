@@ -109,7 +109,11 @@ def configure_logs(settings: Settings) -> None:
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if settings.log == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # Without the values of variables: a password may be among them.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -24,6 +24,8 @@ class Code(StrEnum):
     """The role of the key or token does not allow it."""
     LIMITED = "LIMITED"
     """Too much was asked for at once."""
+    CONFLICT = "CONFLICT"
+    """What is there does not allow it; look at it and decide again."""
     UNAVAILABLE = "UNAVAILABLE"
     """A server behind the API is away; try again."""
     INTERNAL = "INTERNAL"

@@ -8,7 +8,7 @@ from ariadne import EnumType, ObjectType, QueryType, SubscriptionType
 from ariadne.types import SchemaBindable
 from graphql import GraphQLResolveInfo
 
-from api import candles, figures, operations
+from api import candles, figures, models, operations
 from api.arguments import checked, page_of_names
 from api.context import Context
 from api.names import ENUMS, HISTORY, LATEST, MAY_LACK, TYPES, camel
@@ -118,4 +118,10 @@ def _bindables() -> list[SchemaBindable]:
     return [date_time, big_int, query, symbol_type, subscription, *types.values(), *enums]
 
 
-BINDABLES: Final = [*_bindables(), *candles.BINDABLES, *figures.BINDABLES, *operations.BINDABLES]
+BINDABLES: Final = [
+    *_bindables(),
+    *candles.BINDABLES,
+    *figures.BINDABLES,
+    *models.BINDABLES,
+    *operations.BINDABLES,
+]

@@ -23,7 +23,10 @@ _PAGED: Final = (*TYPES.values(), "Candle")
 # The fields of each type by name; the columns of the stages and their pages are added to them.
 _READER: Final = {
     "Query": "symbols symbol prices bars features regimes predictions signals fills equity candles"
-    " positions dataQuality engines performance",
+    " positions dataQuality engines performance modelVersions",
+    "ModelVersion": "version model kind isActive madeAt features featureSet horizon firstTs lastTs"
+    " heldOut",
+    "ModelScores": "firstTs lastTs n logLoss nullLogLoss brier auc",
     "Subscription": "signals",
     "Symbol": "name price bar features regime prediction signal fill equity position dataQuality",
     "PageInfo": "hasNextPage hasPreviousPage startCursor endCursor",
@@ -37,6 +40,8 @@ _READER: Final = {
 }
 _OPERATOR: Final = {
     "Query": "runs",
+    "Mutation": "promoteModel rollbackModel",
+    "ModelChange": "model version former generation changed",
     "Run": "service fingerprint partitions",
     "RunPartition": "partition epoch mark movedAt",
 }
