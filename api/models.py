@@ -11,6 +11,7 @@ from graphql import GraphQLResolveInfo
 
 from api.context import Context
 from api.errors import ApiError, Code
+from api.scalars import read_moment_of
 from pipeline.errors import ConflictError, MisuseError, RefusedError, UnavailableError
 from pipeline.models import announce, registry
 from pipeline.models.registry import Change
@@ -40,7 +41,7 @@ async def resolve_versions(_: None, info: Info, model: str | None = None) -> lis
 def resolve_made_at(version: Row, _: Info) -> int:
     """A time of the database in ns."""
     made: datetime = version["made_at"]
-    return int(made.timestamp() * 1_000_000) * 1000
+    return read_moment_of(made)
 
 
 @version_type.field("heldOut")

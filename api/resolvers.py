@@ -8,7 +8,7 @@ from ariadne import EnumType, ObjectType, QueryType, SubscriptionType
 from ariadne.types import SchemaBindable
 from graphql import GraphQLResolveInfo
 
-from api import candles, figures, models, operations
+from api import candles, figures, models, operations, rejected
 from api.arguments import checked, page_of_names
 from api.context import Context
 from api.names import ENUMS, HISTORY, LATEST, MAY_LACK, TYPES, camel
@@ -124,4 +124,5 @@ BINDABLES: Final = [
     *figures.BINDABLES,
     *models.BINDABLES,
     *operations.BINDABLES,
+    *rejected.BINDABLES,
 ]

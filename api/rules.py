@@ -39,8 +39,10 @@ _READER: Final = {
     " ece",
 }
 _OPERATOR: Final = {
-    "Query": "runs",
-    "Mutation": "promoteModel rollbackModel",
+    "Query": "runs rejected",
+    "Mutation": "promoteModel rollbackModel replayRejected",
+    "Rejected": "partition offset index symbol reason detail rejectedAt value size",
+    "RejectedReplay": "published missing",
     "ModelChange": "model version former generation changed",
     "Run": "service fingerprint partitions",
     "RunPartition": "partition epoch mark movedAt",

@@ -1,5 +1,7 @@
 """The scalars that GraphQL does not bring."""
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ariadne import ScalarType
@@ -9,6 +11,9 @@ from schemas.times import NO_TIME, format_rfc3339, parse_rfc3339
 
 date_time: Final = ScalarType("DateTime")
 big_int: Final = ScalarType("BigInt")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
 @date_time.serializer
@@ -24,6 +29,21 @@ def read_time(value: Any) -> int:
     if nanos == NO_TIME:
         raise GraphQLError("DateTime takes RFC 3339 text with a zone, as 2026-01-05T09:30:00Z.")
     return nanos
+
+
+def read_moment_of(moment: datetime) -> int:
+    """A time of the database, which has microseconds, in ns."""
+    return (moment - _EPOCH) // _MICROSECOND * 1000
+
+
+@big_int.value_parser
+def read_integer(value: Any) -> int:
+    """Decimal text, or an integer, of 64 bits."""
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise GraphQLError("BigInt takes an integer of 64 bits, as text or as a number.")
+    return value
 
 
 @big_int.serializer

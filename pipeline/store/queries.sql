@@ -318,3 +318,20 @@ SELECT method, symbol, feature, value, place FROM feature_importance
 -- name: add_drift
 INSERT INTO drift ("partition", "offset", "index", symbol, ts, kind, name, change, since, evidence, looked, stride)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING
+
+-- name: newest_rejected
+SELECT partition, "offset", "index", symbol, reason, detail, rejected_at,
+       substring(value FOR $4) AS value, octet_length(value) AS size
+  FROM rejected WHERE ($2::integer IS NULL OR partition = $2) AND ($3::text IS NULL OR reason = $3)
+ ORDER BY rejected_at DESC, partition, "offset" DESC, "index" DESC LIMIT $1
+
+-- name: rejected_values
+SELECT DISTINCT ON (r.partition, r."offset", r."index") r.partition, r."offset", r."index", r.value
+  FROM rejected r JOIN unnest($1::integer[], $2::bigint[], $3::integer[]) AS w (p, o, i)
+    ON (r.partition, r."offset", r."index") = (w.p, w.o, w.i)
+ ORDER BY r.partition, r."offset", r."index"
+
+-- name: rejected_size
+SELECT coalesce(sum(octet_length(r.value)), 0)::bigint
+  FROM rejected r JOIN unnest($1::integer[], $2::bigint[], $3::integer[]) AS w (p, o, i)
+    ON (r.partition, r."offset", r."index") = (w.p, w.o, w.i)
