@@ -50,8 +50,9 @@ class Range(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     first_ts: int
-    last_ts: int
+    last_ts: int  # of the last close that taught
     rows: int = Field(ge=1)
+    rose: float = Field(ge=0, le=1)  # share of these rows
 
 
 class Metrics(BaseModel):
@@ -82,6 +83,7 @@ class Gbdt:
     """One version: it says the probability that the close rises over `horizon` bars."""
 
     version: str
+    text: str  # as LightGBM reads it
     trees: TreeModel
     feature_set: str  # hash of what its features are, see `ChainSettings.feature_set`
     horizon: int
@@ -160,6 +162,6 @@ def read_gbdt(body: bytes) -> Gbdt:
     if any(len(row.x) != len(trees.features) for row in told.canary):
         raise ValueError("no model: its canary has rows of another width than its trees")
     return Gbdt(
-        told.version, trees, told.feature_set, told.horizon, told.canary,
+        told.version, told.trees, trees, told.feature_set, told.horizon, told.canary,
         told.hyperparameters, told.data, told.metrics,
     )  # fmt: skip

@@ -28,10 +28,10 @@ _TOP: Final = 10  # features
 _REASON: Final = click.option("--reason", default="", help="Why, for the log.")
 
 
-def _with_pool(
+def with_pool(
     settings: Settings, data_dir: Path | None, work: Callable[[Pool, str], Awaitable[T]], *also: str
 ) -> T:
-    """Work with the database, and with the address of the broker if that is asked for `also`."""
+    """Work with the database, and with the address of the broker if `also` asks for "kafka"."""
     postgres, *others = demand(named_or_running(settings, data_dir), "postgres", *also)
 
     async def open_and_work() -> T:
@@ -58,7 +58,7 @@ def list_all(
     name: str | None, sets: tuple[str, ...], data_dir: Path | None, *, as_json: bool
 ) -> None:
     """Every version, or those of the model NAME; `*` marks the active one."""
-    found = _with_pool(settings_of(sets), data_dir, lambda pool, _: registry.versions(pool, name))
+    found = with_pool(settings_of(sets), data_dir, lambda pool, _: registry.versions(pool, name))
     if as_json:
         click.echo(json.dumps(found, default=str))
         return
@@ -79,7 +79,7 @@ def list_all(
 @JSON
 def show(version: str, sets: tuple[str, ...], data_dir: Path | None, *, as_json: bool) -> None:
     """All that is known of a VERSION."""
-    told = _with_pool(settings_of(sets), data_dir, lambda pool, _: _all_of(pool, version))
+    told = with_pool(settings_of(sets), data_dir, lambda pool, _: _all_of(pool, version))
     if as_json:
         click.echo(json.dumps(told, default=str))
         return
@@ -134,7 +134,7 @@ def promote(
     """
     settings = settings_of(sets, bar)
     feature_set_of = settings.chain.feature_set
-    change = _with_pool(
+    change = with_pool(
         settings,
         data_dir,
         lambda pool, kafka: announce.promote(pool, kafka, version, feature_set_of, reason),
@@ -165,7 +165,7 @@ def rollback(
     """
     settings = settings_of(sets, bar)
     feature_set_of = settings.chain.feature_set
-    change = _with_pool(
+    change = with_pool(
         settings,
         data_dir,
         lambda pool, kafka: announce.rollback(pool, kafka, name, feature_set_of, reason),

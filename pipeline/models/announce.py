@@ -17,7 +17,12 @@ from schemas.topics import ALERTS, MODELS
 
 
 async def promote(
-    pool: Pool, kafka: str, version: str, feature_set_of: FeatureSetOf, reason: str = ""
+    pool: Pool,
+    kafka: str,
+    version: str,
+    feature_set_of: FeatureSetOf,
+    reason: str = "",
+    generation: int | None = None,
 ) -> Change:
     """Make a version active and tell the stream; a refusal is an alert.
 
@@ -27,7 +32,7 @@ async def promote(
         UnavailableError: a server does not answer; the message says whether the version is active.
     """
     model = (await registry.version_of(pool, version))["model"]
-    change = partial(registry.promote, pool, version, feature_set_of, reason)
+    change = partial(registry.promote, pool, version, feature_set_of, reason, generation)
     return await _told(pool, kafka, model, version, change)
 
 

@@ -118,16 +118,25 @@ async def load(pool: Pool, artifact: str) -> Gbdt:
 
 
 async def promote(
-    pool: Pool, version: str, feature_set_of: FeatureSetOf, reason: str = ""
+    pool: Pool,
+    version: str,
+    feature_set_of: FeatureSetOf,
+    reason: str = "",
+    generation: int | None = None,
 ) -> Change:
-    """Make a version the active one of its model.
+    """Make a version the active one of its model, if that is still of this generation.
+
+    Without a generation it is about the one that is active now.
 
     Raises:
         MisuseError: there is no such version.
         RefusedError: it is damaged, or was trained on other features than there are here.
         ConflictError: another promotion or rollback came first.
     """
-    return await _change(pool, await version_of(pool, version), feature_set_of, reason)
+    row = await version_of(pool, version)
+    if generation is not None:
+        row["generation"] = generation
+    return await _change(pool, row, feature_set_of, reason)
 
 
 async def rollback(
@@ -164,7 +173,7 @@ async def _change(
     rolled_back: bool = False,
 ) -> Change:
     version, model, former = row["version"], row["model"], row["active"]
-    if former == version:
+    if former == version:  # whoever made it so
         return Change(model, version, former, row["generation"], changed=False)
     found = await load(pool, row["artifact"])
     check_features(found, feature_set_of)
@@ -175,8 +184,7 @@ async def _change(
         head = await pool.fetchrow(statement("model"), model)
         now = head["active"] if head is not None else None
         raise ConflictError(
-            f"{model}: another change came first: {now} is active now, not {former}; "
-            "look at it, then try again"
+            f"{model}: another change came first: {now} is active now; look at it, then try again"
         )
     return Change(model, version, former, generation, changed=True)
 

@@ -1,17 +1,14 @@
 """What a replay has written, as series that models are fitted on."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 
-from pipeline.disk import MANIFEST, digest
 from pipeline.errors import MisuseError
+from pipeline.models.replayed import read_columns, read_manifest
 from schemas.blocks import IDENTITY, Array
 
 _PLACE: Final = (*(column.name for column in IDENTITY), "ts")
@@ -46,9 +43,9 @@ def read_series(directory: Path, symbols: Sequence[str] = ()) -> Replayed:
     Raises:
         MisuseError: it is no output of a replay, it was changed since, or it lacks a symbol.
     """
-    manifest = _manifest(directory)
-    bars = _columns(directory, "bars", ("symbol", "life"), manifest)
-    features = _columns(directory, "features", (*_PLACE, "bar_ret_1"), manifest)
+    manifest = read_manifest(directory)
+    bars = read_columns(directory, "bars", ("symbol", "life"), manifest)
+    features = read_columns(directory, "features", (*_PLACE, "bar_ret_1"), manifest)
     codes = bars["symbol"].combine_chunks().dictionary_encode()
     known = codes.dictionary.to_pylist()
     for symbol in symbols:
@@ -67,31 +64,3 @@ def read_series(directory: Path, symbols: Sequence[str] = ()) -> Replayed:
     facts = {name: manifest[name] for name in ("tickstream", "inputs", "settings_hash")}
     hashes = {stage: manifest["sha256"][stage] for stage in ("bars", "features")}
     return Replayed(series, {**facts, "bars": manifest["settings"]["bars"], "sha256": hashes})
-
-
-def _manifest(directory: Path) -> Mapping[str, Any]:
-    path = directory / MANIFEST
-    try:
-        found = json.loads(path.read_bytes())
-        for name in ("tickstream", "inputs", "settings_hash"):
-            found[name]
-        found["settings"]["bars"]
-        found["sha256"]["bars"], found["sha256"]["features"]
-    except OSError as error:
-        raise MisuseError(
-            f"{directory}: is not the output of a replay: {MANIFEST}: {error.strerror}"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise MisuseError(f"{path}: is not the manifest of a replay") from error
-    return dict(found)
-
-
-def _columns(directory: Path, stage: str, names: Sequence[str], manifest: Mapping[str, Any]) -> Any:
-    """Columns of a stage as an Arrow table, after a look at the hash of its file."""
-    path = directory / f"{stage}.parquet"
-    try:
-        if digest(path) != manifest["sha256"][stage]:
-            raise MisuseError(f"{path}: was changed since the replay wrote it: replay again")
-        return pa.parquet.read_table(path, columns=list(names))
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise MisuseError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error

@@ -6,7 +6,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from pipeline.replay import metrics, scoring
+from pipeline.models import scoring
+from pipeline.replay import metrics
 from pipeline.replay.books import Portfolio, exposure
 from pipeline.replay.trades import BOOK
 from schemas.blocks import Array, names_of

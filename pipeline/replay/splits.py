@@ -1,14 +1,11 @@
-"""Windows of a walk-forward by event time, and which bars may teach (QUANT.md 4.4)."""
+"""Windows of a walk-forward by event time (QUANT.md 4.4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
 
-import numpy as np
-
 from pipeline.errors import MisuseError
-from schemas.blocks import Array
 
 Scheme = Literal["anchored", "rolling", "kfold"]
 _MOST: Final = 10_000  # folds
@@ -46,27 +43,6 @@ class Fold:
 
     train: Window
     test: Window
-
-
-def purged(
-    ts: Array, start: int, end: int | None, horizon: int, embargo: int
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which bars may teach when those with start <= ts < end are the test, shape (n,).
-
-    Bar i may if i + horizon is before the test, so that its label is known by then, or if it stands
-    behind the test by more than the horizon and the embargo (QUANT.md 4.4.7).
-
-    Args:
-        ts: ends of the bars of a book, ns, ascending, shape (n,).
-        start: of the test, ns.
-        end: of the test, ns; None: nothing is behind it.
-        horizon: bars until the label of a bar is known.
-        embargo: bars behind the test that its prices still shape.
-    """
-    first = int(np.searchsorted(ts, start, "left"))
-    last = len(ts) if end is None else int(np.searchsorted(ts, end, "left"))
-    at = np.arange(len(ts))
-    return (at + horizon < first) | (at >= last + horizon + embargo)
 
 
 def even_edges(first: int, last: int, tests: int, whole: int) -> list[int]:

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from pipeline.models.scoring import scores
 from pipeline.replay.figures import HELD, NULL_ENGINE, name_of, outcomes, said
-from pipeline.replay.scoring import scores
 from pipeline.store import history
 from pipeline.store.pool import Pool
 from pipeline.store.reads import EARLIEST, LAST, LATEST
@@ -38,7 +38,7 @@ async def stored_scores(
 
     Only labels that have matured within these bars count. One row for each engine and, when asked
     for, each period (ns) in which bars ended and each pair of regime tags; the figures are those
-    of `pipeline.replay.scoring.scores` without the bins.
+    of `pipeline.models.scoring.scores` without the bins.
 
     Raises:
         UnavailableError: Postgres does not answer.

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from pipeline.models.purging import purged
 from pipeline.replay import metrics
 from pipeline.replay.books import on_clock, portfolio_of
 from pipeline.replay.figures import (
@@ -19,7 +20,7 @@ from pipeline.replay.figures import (
     said,
     trading,
 )
-from pipeline.replay.splits import Window, purged
+from pipeline.replay.splits import Window
 from pipeline.replay.trades import BOOK, round_trips
 from pipeline.stages.chain import ChainSettings
 from pipeline.stages.fills import FillsSettings

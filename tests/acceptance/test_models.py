@@ -10,6 +10,7 @@ from pipeline.servers import Addresses
 from pipeline.store.pool import Pool
 from tests.acceptance.commands import naming, only_line, tickstream
 from tests.fixtures import boosted
+from tests.fixtures.planted import SETTINGS, replayed
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -81,3 +82,54 @@ def test_servers_that_are_away(tmp_path: Path, addresses: Addresses) -> None:
         assert "geheim" not in line
         line = only_line(tickstream("models", *command, "--data-dir", tmp_path), 2)
         assert "no postgres: set TICKSTREAM_POSTGRES" in line
+
+
+TRAIN = ("--trees", 20, "--leaves", 7, "--folds", 2, "--held-out", 0.3)
+
+
+async def test_from_a_replay_to_an_active_version(
+    pool: Pool, named: dict[str, str], tmp_path: Path
+) -> None:
+    """Trained, kept, registered; Postgres away is one line and the next run goes on from there."""
+    run, _ = replayed(tmp_path, 8000, 1)
+    live = [part for text in SETTINGS for part in ("--set", text)]
+    command = ("train", "gbdt", run, *TRAIN, "--feature", "queue_imbalance", "--promote", *live)
+    away = {**named, "TICKSTREAM_POSTGRES": "postgresql://me:geheim@127.0.0.1:1/x"}
+    done = tickstream(*command, "--json", values=away)
+    line = only_line(done, 1)
+    assert "Postgres does not answer" in line
+    assert f"the same command goes on from {run}/gbdt.json" in line
+    kept = (run / "gbdt.json").read_bytes()
+    done = tickstream(*command, values=named)
+    assert done.returncode == 0, done.stderr
+    version = json.loads(kept)["version"]
+    first, second, third = done.stdout.splitlines()
+    assert f"gbdt.json: found {version}, " in first
+    assert second.startswith("better than the base rate: log loss ")
+    assert third == f"gbdt: {version} is active"
+    assert [row["is_active"] for row in await registry.versions(pool)] == [True]
+    shown = tickstream("models", "show", version, values=named).stdout
+    assert "permutation  *              1 queue_imbalance" in shown
+    done = tickstream(*command, "--seed", 5, "--json", values=named)
+    told = json.loads(done.stdout)
+    assert (told["champion"], told["promoted"]) == (version, False)
+    out = tmp_path / "only.json"
+    done = tickstream("train", "gbdt", run, *TRAIN, "--out", out, "--json")
+    assert json.loads(done.stdout) == json.loads(out.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nothing",), "is not the output of a replay"),
+        (("{run}", "--feature", "nope"), "no column of numbers nope"),
+        (("{run}", "--name", "Gbdt"), "--name 'Gbdt'"),
+        (("{run}",), "are too few to judge by"),
+    ],
+)
+def test_what_cannot_be_trained_on(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    """Exit code 2, one line, and nothing is left behind."""
+    run, _ = replayed(tmp_path, 200, 1)
+    filled = [text.format(run=run) for text in arguments]
+    assert words in only_line(tickstream("train", "gbdt", *filled, cwd=tmp_path), 2)
+    assert not (run / "gbdt.json").exists()

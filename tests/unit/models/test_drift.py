@@ -24,8 +24,8 @@ from pipeline.models.drift import (
     stride_of,
     watched_features,
 )
+from pipeline.models.scoring import log_loss
 from pipeline.replay.figures import HELD, outcomes, said
-from pipeline.replay.scoring import log_loss
 from pipeline.replay.stored_scores import engine_names
 from pipeline.replay.trades import BOOK
 from pipeline.stages.chain import Chain, ChainSettings

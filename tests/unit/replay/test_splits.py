@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import MisuseError
-from pipeline.replay.splits import Window, edges_of, even_edges, folds_of, purged
+from pipeline.models.purging import purged
+from pipeline.replay.splits import Window, edges_of, even_edges, folds_of
 
 
 def test_purge_and_embargo_leave_what_the_table_says() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.replay import scoring
+from pipeline.models import scoring
 
 RNG = np.random.default_rng(42)  # the toy of oracles/prediction_oracles.py
 P = RNG.uniform(0.05, 0.95, 2000)

@@ -1,0 +1,142 @@
+"""A trained version in the registry: compared with the active one, promoted if it is better."""
+
+import asyncio
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import MisuseError, RefusedError
+from pipeline.kernels.trees import predict
+from pipeline.models import announce, importance, registry
+from pipeline.models.boosting import lightgbm_module
+from pipeline.models.comparison import RULE, Comparison, compare
+from pipeline.models.importance import Importance
+from pipeline.models.jobs import Trained
+from pipeline.models.registry import Change, FeatureSetOf, check_features
+from pipeline.models.samples import read_samples
+from pipeline.store.pool import Pool
+from pipeline.store.statements import statement
+from schemas.blocks import Array
+from schemas.gbdt import Gbdt
+from schemas.models import digest_of
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of it; `why` in words. No comparison where none was possible."""
+
+    version: str
+    champion: str | None
+    comparison: Comparison | None
+    change: Change | None
+    why: str
+
+
+async def settle(
+    pool: Pool,
+    kafka: str,
+    name: str,
+    trained: Trained,
+    feature_set_of: FeatureSetOf,
+    *,
+    promote: bool,
+) -> Settled:
+    """Register a version of the model `name`, compare it, and promote it if it is better.
+
+    Its opponent is the active version, on those rows that neither was trained on, or the base rate
+    of its own training when none is active. `promote` asks for the promotion; without it only the
+    comparison is kept. To repeat all this is harmless.
+
+    Raises:
+        RefusedError: the version cannot be used; or is better, and not for the live run's features.
+        ConflictError: another version became active meanwhile.
+        UnavailableError: a server does not answer.
+    """
+    version = (await registry.register(pool, name, trained.body)).version
+    for one in await asyncio.to_thread(_importance, trained):
+        await pool.execute(
+            statement("add_importance"), version, one.method, one.symbol, list(one.features),
+            list(one.values), list(one.places),
+        )  # fmt: skip
+    row = await registry.version_of(pool, version)
+    champion, generation = row["active"], row["generation"]
+    if champion == version:
+        return Settled(version, champion, None, None, "it is the active version")
+    try:
+        opponent = await _loaded(pool, champion)
+        judged = await asyncio.to_thread(held_against, trained, opponent)
+    except (RefusedError, MisuseError) as error:
+        return Settled(version, champion, None, None, f"cannot be compared: {error}")
+    comparison = judged.comparison
+    await pool.execute(
+        statement("add_comparison"), name, version, champion, judged.first_ts, judged.last_ts,
+        digest_of(dict(trained.samples.facts)), comparison.n, comparison.challenger,
+        comparison.champion, comparison.standard_error, RULE, comparison.better,
+    )  # fmt: skip
+    if not (promote and comparison.better):
+        return Settled(version, champion, comparison, None, comparison.why)
+    change = await announce.promote(
+        pool, kafka, version, feature_set_of, comparison.why, generation=generation
+    )
+    return Settled(version, champion, comparison, change, comparison.why)
+
+
+async def _loaded(pool: Pool, version: str | None) -> Gbdt | None:
+    if version is None:
+        return None
+    return await registry.load(pool, (await registry.version_of(pool, version))["artifact"])
+
+
+def _importance(trained: Trained) -> list[Importance]:
+    """By all methods, on the held-out rows."""
+    samples, held, version = trained.samples, trained.held, trained.version
+    booster = lightgbm_module().Booster(model_str=trained.version.text)
+    x, rose, symbol = samples.x[held], samples.rose[held], samples.symbol[held]
+    seed = int(version.hyperparameters.get("seed", 1))
+    return [
+        importance.gain(booster),
+        *importance.permutation(version.trees, x, rose, symbol, samples.symbols, seed),
+        *importance.shap(booster, x, symbol, samples.symbols),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A comparison and the event times (ns) of its rows."""
+
+    comparison: Comparison
+    first_ts: int
+    last_ts: int
+
+
+def held_against(trained: Trained, champion: Gbdt | None) -> Judged:
+    """A version and its opponent, None for the base rate, on rows that neither was trained on.
+
+    Raises:
+        MisuseError: they speak of different horizons, or the opponent looks at what this replay
+            has not, or was trained on all of the rows.
+    """
+    samples, rows = trained.samples, trained.held
+    if champion is None:
+        other = np.full(len(rows), float(trained.version.data.rose))
+    else:
+        rows = rows & (samples.ts > champion.data.last_ts)
+        other = _said(trained, champion)
+    if not rows.any():
+        raise MisuseError("the active version was trained on all rows that are held out")
+    _, p = predict(trained.version.trees, samples.x[rows])
+    books = len(np.unique(samples.book[rows]))
+    found = compare(p, other[rows], samples.rose[rows], samples.ts[rows], samples.horizon * books)
+    return Judged(found, int(samples.ts[rows].min()), int(samples.ts[rows].max()))
+
+
+def _said(trained: Trained, champion: Gbdt) -> Array:
+    """What another version says of all rows, (n,)."""
+    samples = trained.samples
+    if champion.horizon != samples.horizon:
+        raise MisuseError(
+            f"{champion.version} speaks of {champion.horizon} bars, not {samples.horizon}"
+        )
+    check_features(champion, samples.chain.feature_set)
+    theirs = read_samples(trained.directory, champion.features, samples.horizon)
+    return predict(champion.trees, theirs.x)[1]
