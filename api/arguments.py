@@ -46,7 +46,5 @@ async def page_of_names(
     """
     page_max = context.services.settings.api.page_max
     limit = read_limit("first", page_max if first is None else first, None, page_max)
-    wanted = None if names is None else set(names)
-    known = await context.services.symbols()
-    behind = [name for name in known if after is None or name > after]
-    return [name for name in behind if wanted is None or name in wanted][:limit]
+    known = await context.services.symbols(names)
+    return [name for name in known if after is None or name > after][:limit]

@@ -101,7 +101,7 @@ async def resolve_position(symbol: Row, info: Info) -> Row | None:
 
 async def _position(context: Context, symbol: str) -> Row | None:
     stages = ("equity", "fills", "bars")
-    beat, fill, bar = await asyncio.gather(*(context.latest.load(s, symbol) for s in stages))
+    beat, fill, bar = await asyncio.gather(*(context.latest.wait(s, symbol) for s in stages))
     return position_of(symbol, beat, fill, bar)
 
 

@@ -54,7 +54,7 @@ def _is_admin(request: Request) -> bool:
 async def check_all(services: Services) -> dict[str, dict[str, Any]]:
     """Each server by its name: whether it answers, in how many seconds, or why not."""
     names = ("postgres", "redis")
-    checks = await asyncio.gather(_check(services.symbols), _check(services.cache.ping))
+    checks = await asyncio.gather(_check(services.read_symbols), _check(services.cache.ping))
     return dict(zip(names, checks, strict=True))
 
 

@@ -1,17 +1,15 @@
-"""One subscription to the cache for the whole process, fanned out to bounded queues."""
+"""What the feed of the process brings, fanned out to bounded queues."""
 
 import asyncio
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
 
-from pipeline.errors import UnavailableError
-
 QUEUE: Final = 256
-_PAUSES: Final = (0.1, 0.25, 0.5, 1.0, 2.0)  # seconds between attempts; the last one repeats
+_REMEMBERED: Final = 10_000  # symbols
 _log: Final = structlog.get_logger("api")
 Row = dict[str, Any]
 
@@ -41,12 +39,12 @@ class Listener:
 
 
 class Hub:
-    """Listens once for all clients, and again whenever the cache comes back."""
+    """Gives each row to those who want its symbol, once, though an emptied cache tells it again."""
 
-    def __init__(self, listen: Callable[[], AsyncIterator[tuple[str, Row]]]) -> None:
+    def __init__(self) -> None:
         self.dropped = 0
         """Rows that slow clients of this process lost."""
-        self._listen = listen
+        self._last: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
         # By symbol; those who want all symbols are under None.
         self._listeners: dict[str | None, set[Listener]] = defaultdict(set)
 
@@ -74,22 +72,13 @@ class Hub:
 
     def publish(self, row: Row) -> None:
         """Give a row to all who want it."""
-        for wanted in (row["symbol"], None):
+        symbol, place = row["symbol"], (row["partition"], row["offset"], row["index"])
+        if self._last.get(symbol) == place:
+            return
+        self._last[symbol] = place
+        self._last.move_to_end(symbol)
+        if len(self._last) > _REMEMBERED:
+            self._last.popitem(last=False)
+        for wanted in (symbol, None):
             for listener in self._listeners.get(wanted, ()):
                 self.dropped += not listener.offer(row)
-
-    async def run(self) -> None:
-        """Listen until cancelled."""
-        attempt = 0
-        while True:
-            try:
-                async for _, row in self._listen():
-                    attempt = 0
-                    self.publish(row)
-            except UnavailableError as error:
-                if attempt == 0:
-                    _log.warning("feed_broken", error=str(error))
-            except Exception:  # noqa: BLE001 - a fault in one message must not end the feed for good
-                _log.exception("feed_failed")
-            await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
-            attempt += 1

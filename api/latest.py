@@ -1,8 +1,10 @@
-"""Latest rows for one request: one call to the cache per stage, however many symbols."""
+"""Latest rows for one request: from this process, or by one call to the cache per stage."""
 
 import asyncio
 from typing import Any
 
+from api.batches import Batch
+from api.mirror import MISSING, newest
 from api.services import Services
 from pipeline.errors import UnavailableError
 
@@ -10,52 +12,51 @@ Row = dict[str, Any]
 
 
 class LatestLoader:
-    """Gathers what the resolvers of one turn of the loop ask for, then reads it at once."""
+    """What the mirror does not have is gathered for one turn of the loop, then read at once."""
 
     def __init__(self, services: Services) -> None:
         self.cache_away = False
         """Whether the cache failed during this request."""
         self._services = services
-        self._asked: dict[tuple[str, str], asyncio.Future[Row | None]] = {}
-        self._waiting: dict[str, list[str]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._batches: dict[str, Batch[str, Row | None]] = {}
 
-    def load(self, stage: str, symbol: str) -> "asyncio.Future[Row | None]":
-        """The latest row of a symbol, None when there is none."""
-        known = self._asked.get((stage, symbol))
-        if known is not None:
-            return known
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Row | None] = loop.create_future()
-        self._asked[stage, symbol] = future
-        if stage not in self._waiting:
-            self._waiting[stage] = []
-            loop.call_soon(self._begin, stage)
-        self._waiting[stage].append(symbol)
-        return future
+    def load(self, stage: str, symbol: str) -> "Row | asyncio.Future[Row | None] | None":
+        """The latest row of a symbol, None when there is none; at once if it is here."""
+        found: Row | None = self._services.mirror.get(stage, symbol)
+        if found is not MISSING:
+            return found
+        batch = self._batches.get(stage)
+        if batch is None:
 
-    def _begin(self, stage: str) -> None:
-        task = asyncio.create_task(self._read(stage, self._waiting.pop(stage)))
-        self._tasks.add(task)  # the loop itself holds tasks weakly only
-        task.add_done_callback(self._tasks.discard)
+            async def read(names: list[str]) -> dict[str, Row | Exception | None]:
+                return await self._read(stage, names)
 
-    async def _read(self, stage: str, names: list[str]) -> None:
+            batch = self._batches[stage] = Batch(read)
+        return batch.load(symbol)
+
+    async def wait(self, stage: str, symbol: str) -> Row | None:
+        """The same, for who cannot take it at once."""
+        found = self.load(stage, symbol)
+        return await found if isinstance(found, asyncio.Future) else found
+
+    async def _read(self, stage: str, names: list[str]) -> dict[str, Row | Exception | None]:
+        """What the cache has, and where it has nothing, or less than was known, what is stored."""
+        mirror = self._services.mirror
+        ticket = mirror.begin(stage)
         found = await self._from_cache(stage, names)
-        missing = [name for name in names if name not in found]
-        trouble: Exception | None = None
+        behind = mirror.behind(stage, found)
+        missing = [name for name in names if name not in found or name in behind]
+        failed: dict[str, Row | Exception | None] = {}
         if missing:
             try:
-                found |= await self._services.stored(stage, missing)
+                stored = await self._services.stored(stage, missing)
             except Exception as error:  # noqa: BLE001 - raised again where the row is awaited
-                trouble = error
-        for name in names:
-            future = self._asked[stage, name]
-            if future.done():  # cancelled: a sibling field failed
-                continue
-            if trouble is None or name in found:
-                future.set_result(found.get(name))
+                # What the cache has stands, or what was known if that is more.
+                failed = {name: error for name in missing if name not in found}
+                behind = {}
             else:
-                future.set_exception(trouble)
+                found |= {name: newest(found.get(name), stored.get(name)) for name in missing}
+        return {**failed, **mirror.keep(stage, found, ticket, behind)}
 
     async def _from_cache(self, stage: str, names: list[str]) -> dict[str, Row | None]:
         try:

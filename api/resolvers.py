@@ -44,6 +44,12 @@ async def resolve_symbol(_: None, info: Info, name: str) -> Row | None:
     return {"name": name} if await info.context.services.is_symbol(checked(name)) else None
 
 
+@symbol_type.field("staleness")
+def resolve_staleness(_: Row, info: Info) -> float:
+    """How old the latest rows may be."""
+    return info.context.services.mirror.staleness()
+
+
 def latest_resolver(stage: str) -> Callable[[Row, Info], Any]:
     """The resolver of a latest row of a symbol."""
     return lambda symbol, info: info.context.latest.load(stage, symbol["name"])

@@ -28,7 +28,8 @@ _READER: Final = {
     " heldOut",
     "ModelScores": "firstTs lastTs n logLoss nullLogLoss brier auc",
     "Subscription": "signals",
-    "Symbol": "name price bar features regime prediction signal fill equity position dataQuality",
+    "Symbol": "name staleness price bar features regime prediction signal fill equity position"
+    " dataQuality",
     "PageInfo": "hasNextPage hasPreviousPage startCursor endCursor",
     "Candle": "symbol start end life open high low close volume notional vwap n knownAt",
     "Position": "symbol ts quantity mark value cash equity pnl fees traded",

@@ -1,14 +1,19 @@
 """The servers behind the API: opened at startup, opened again when they went away."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
+import orjson
 import structlog
 
 from api.errors import ApiError, Code
 from api.hub import Hub
+from api.instruments import Instruments
+from api.mirror import Mirror
+from pipeline.cache.documents import symbol_of
+from pipeline.cache.following import Feed
 from pipeline.cache.latest import KEYS, open_cache
 from pipeline.cache.manager import CacheManager
 from pipeline.errors import MisuseError, StateError, UnavailableError
@@ -16,6 +21,8 @@ from pipeline.settings import Settings
 from pipeline.store import reads
 from pipeline.store.pool import RETRYABLE, Pool, open_pool
 
+SIGNALS: Final = "signals"
+TICKS: Final = "ticks"
 _PAUSES: Final = (0.1, 0.25, 0.5, 1.0)  # seconds between attempts to open; the last one repeats
 _log: Final = structlog.get_logger("api")
 
@@ -29,18 +36,20 @@ class Services:
         self.settings = settings
         self.cache = open_cache(settings.redis, settings.cache)
         self.manager = CacheManager(self.cache)
-        self.hub = Hub(lambda: self.cache.listen(["signals"]))
+        self.hub = Hub()
+        self.feed = Feed(self.cache, self, always=[SIGNALS])
+        self.mirror = Mirror(self.feed, settings.api.copied_symbols)
+        self.instruments = Instruments(self.feed)
         self._dsn = settings.postgres
         self._pool: Pool | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._known: list[str] = []
         # The client's pool refuses, instead of waiting, when all its connections are in use; the
         # half that is left is for the feed and for readiness.
         self._cache_calls = asyncio.Semaphore(max(1, settings.cache.pool_max // 2))
 
     async def start(self) -> None:
         """Begin to open; returns at once, also when everything is away."""
-        self._tasks = [asyncio.create_task(self._open()), asyncio.create_task(self.hub.run())]
+        self._tasks = [asyncio.create_task(self._open()), asyncio.create_task(self.feed.run())]
 
     async def stop(self) -> None:
         """Close all connections."""
@@ -73,15 +82,37 @@ class Services:
             raise UnavailableError("Postgres was not reached yet")
         return self._pool
 
-    async def symbols(self) -> list[str]:
-        """Every symbol seen live, sorted."""
-        async with self.postgres() as pool:
-            self._known = await reads.symbols(pool)
-        return self._known
+    def take(self, stage: str, text: bytes) -> None:
+        """A row that has become the latest of its symbol."""
+        if stage == SIGNALS:
+            self.hub.publish(orjson.loads(text))
+        elif stage == TICKS:
+            self.instruments.meet(symbol_of(text))
+        self.mirror.take(stage, text)
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Keys that were dropped from the cache."""
+        self.mirror.forget(keys)
+
+    async def symbols(self, names: Collection[str] | None = None) -> list[str]:
+        """Every symbol seen live, or those of them that are named; sorted."""
+        found = self.instruments.all() if names is None else self.instruments.named(names)
+        if found is None:
+            found = await self.read_symbols()
+            found = found if names is None else sorted(set(names).intersection(found))
+        return found
 
     async def is_symbol(self, name: str) -> bool:
         """Whether prices arrived for it; asks Postgres only for names not met before."""
-        return name in self._known or name in await self.symbols()
+        return name in self.instruments or name in await self.read_symbols()
+
+    async def read_symbols(self) -> list[str]:
+        """Every symbol seen live, sorted, as Postgres has them now."""
+        ticket = self.instruments.begin()
+        async with self.postgres() as pool:
+            found = await reads.symbols(pool)
+        self.instruments.keep(found, ticket)
+        return found
 
     async def cached(self, stage: str, names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
         """The cached latest rows by symbol; None where it is known that there is none.

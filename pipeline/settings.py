@@ -135,6 +135,9 @@ class ApiSettings(_Group):
     )
     burst: int = Field(1000, ge=1, description="operations at once after a quiet time")
     page_max: int = Field(500, ge=1, le=10_000)
+    copied_symbols: int = Field(
+        2000, ge=0, description="symbols whose latest rows a process keeps by itself; 0: none"
+    )
     cost_max: int = Field(100_000, ge=1, description="values that one answer may hold")
     query_seconds: float = Field(10.0, gt=0, description="seconds that a query may take")
     sockets_max: int = Field(

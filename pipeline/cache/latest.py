@@ -1,6 +1,6 @@
 """Latest row per symbol and stage: written only if newer by identity, fanned out by pub/sub."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 from uuid import uuid4
@@ -27,11 +27,11 @@ KEYS: Final[Mapping[str, str]] = {
 }
 PARITY: Final = "parity"  # the state of the scheduled checks
 Entry = tuple[str, bytes, str]  # key, document, channel
+FORGOTTEN: Final = "forgotten"  # the channel that tells which keys were dropped, as a JSON list
 ABSENT: Final = b"null"  # there is no row: who knew that keeps it for a moment
 _CHUNK: Final = 1000
-_IDLE: Final = 30.0  # seconds a quiet subscription waits before it looks again
-_IDENTITY: Final = b'{"at":"%05d-%020d-%010d",'
-IDENTITY_WIDTH: Final = len(_IDENTITY % (0, 0, 0))
+IDENTITY: Final = b'{"at":"%05d-%020d-%010d",'
+IDENTITY_WIDTH: Final = len(IDENTITY % (0, 0, 0))
 FAILURES: Final = (RedisError, OSError, TimeoutError)
 
 
@@ -48,7 +48,7 @@ def channel_of(stage: str) -> str:
 
 def encode(document: Mapping[str, Any]) -> bytes:
     """A row's document, its identity first and in fixed width: text order is identity order."""
-    identity = _IDENTITY % (document["partition"], document["offset"], document["index"])
+    identity = IDENTITY % (document["partition"], document["offset"], document["index"])
     return identity + orjson.dumps(document)[1:]
 
 
@@ -86,7 +86,7 @@ def row_entries(rows: Rows, texts_of: Callable[[Rows], Sequence[bytes]]) -> list
     channel = channel_of(rows.stage)
     names = [rows.symbols[code] for code in rows["symbol"].tolist()]
     places = (rows[name].tolist() for name in ("partition", "offset", "index"))
-    identities = [_IDENTITY % place for place in zip(*places, strict=True)]
+    identities = [IDENTITY % place for place in zip(*places, strict=True)]
     found = [
         (key_of(rows.stage, name), identity + text[1:], channel)
         for name, identity, text in zip(names, identities, texts_of(rows), strict=True)
@@ -107,6 +107,9 @@ class Cache:
     def __init__(self, client: "aioredis.Redis", settings: CacheSettings) -> None:
         self.settings = settings
         self._client = client
+        # Channels are those of the server, keys those of one of its logical databases.
+        number = int(client.connection_pool.connection_kwargs.get("db") or 0)
+        self._base = f"@{number}" if number else ""
         text = (files("pipeline.cache") / "latest.lua").read_text()
         self._if_newer = client.register_script(text)
         self._life = uuid4().bytes
@@ -126,13 +129,14 @@ class Cache:
                     arguments: list[Any] = [IDENTITY_WIDTH]
                     for key, value, channel in part:
                         kind = key.partition(":")[0]
-                        arguments += [value, channel, self.settings.ttl_of(kind)]
+                        where = channel and channel + self._base
+                        arguments += [value, where, self.settings.ttl_of(kind)]
                     await self._if_newer(
                         keys=[key for key, _, _ in part], args=arguments, client=pipe
                     )
                 return sum(await pipe.execute())
         except FAILURES as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def is_new(self, name: str) -> bool:
         """Whether Redis was emptied, or asked by another client, since we asked under this name.
@@ -145,7 +149,7 @@ class Cache:
         try:
             before = await self._client.set(f"known:{name}", self._life, get=True)
         except FAILURES as error:
-            raise _away(error) from error
+            raise away(error) from error
         return before != self._life
 
     async def latest(
@@ -161,12 +165,16 @@ class Cache:
         try:
             values = await self._client.mget([key_of(stage, name, engine) for name in symbols])
         except FAILURES as error:
-            raise _away(error) from error
+            raise away(error) from error
         return {
             name: orjson.loads(value)
             for name, value in zip(symbols, values, strict=True)
             if value not in {None, ABSENT}
         }
+
+    def channel(self, name: str) -> str:
+        """A channel of this logical database; of all but the first one the name has its number."""
+        return name + self._base
 
     @property
     def client(self) -> "aioredis.Redis":
@@ -191,7 +199,7 @@ class Cache:
         try:
             await self._client.set(f"state:{name}", orjson.dumps(state), ex=max(1, round(seconds)))
         except FAILURES as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def state(self, name: str) -> dict[str, Any] | None:
         """What was said last of how something stands; None: nothing, or too long ago.
@@ -202,26 +210,8 @@ class Cache:
         try:
             found = await self._client.get(f"state:{name}")
         except FAILURES as error:
-            raise _away(error) from error
+            raise away(error) from error
         return None if found is None else orjson.loads(found)
-
-    async def listen(self, stages: Sequence[str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Rows as they become the latest, as (stage, document), from now on.
-
-        Raises:
-            UnavailableError: the connection broke; listen again.
-        """
-        channels = {channel_of(stage): stage for stage in stages}
-        try:
-            async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
-                await pubsub.subscribe(*channels)
-                while True:
-                    message = await pubsub.get_message(timeout=_IDLE)
-                    if message is not None:
-                        stage = channels[message["channel"].decode()]
-                        yield stage, orjson.loads(message["data"])
-        except FAILURES as error:
-            raise _away(error) from error
 
     async def ping(self) -> None:
         """Ask whether Redis is there.
@@ -232,14 +222,15 @@ class Cache:
         try:
             await self._client.ping()
         except FAILURES as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
 
 
-def _away(error: BaseException) -> UnavailableError:
+def away(error: BaseException) -> UnavailableError:
+    """What a failure of the driver is to others."""
     return UnavailableError(f"Redis does not answer: {' '.join(str(error).split()) or 'timeout'}")
 
 

@@ -13,9 +13,10 @@ from uuid import uuid4
 
 import pandas as pd
 
+from pipeline.cache.documents import refilled
 from pipeline.cache.frames import decode_value, encode_value
 from pipeline.cache.kinds import EVENTS, KINDS, METRICS, STAGE_OF, Key, escaped, parts_of, text_of
-from pipeline.cache.latest import ABSENT, FAILURES, Cache, entries
+from pipeline.cache.latest import ABSENT, FAILURES, FORGOTTEN, Cache, entries
 from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
 
@@ -95,8 +96,9 @@ class CacheManager:
             ValueError: a value cannot be said in JSON.
         """
         if kind in STAGE_OF:
-            # It is news to nobody who listens: the worker has published it.
-            found = [(key, text, "") for key, text, _ in entries(STAGE_OF[kind], values.values())]
+            # It is no news: the worker publishes it, or has done so.
+            rows = entries(STAGE_OF[kind], values.values())
+            found = [(key, refilled(text), "") for key, text, _ in rows]
             return await self._ask(lambda: self._cache.put(found))
         texts = {text_of((kind, s, part)): encode_value(value) for s, value in values.items()}
         await self._ask(lambda: self._cache.set_many(texts, self.ttl(kind)))
@@ -155,7 +157,7 @@ class CacheManager:
         Raises:
             UnavailableError: Redis is away or slow, or was a moment ago.
         """
-        return await self._unlinked([text_of((kind, symbol, one)) for one in parts_of(kind, part)])
+        return await self._dropped([text_of((kind, symbol, one)) for one in parts_of(kind, part)])
 
     async def invalidate_pattern(self, pattern: str) -> int:
         """Forget the values whose keys fit a pattern of Redis, found by SCAN.
@@ -169,7 +171,7 @@ class CacheManager:
             place, keys = await self._ask(
                 lambda at=at: self._cache.client.scan(at, match=pattern, count=_SCANNED)  # type: ignore[misc]  # a default binds the loop's value
             )
-            count += await self._unlinked(keys)
+            count += await self._dropped(keys)
             if not place:
                 return count
 
@@ -196,6 +198,21 @@ class CacheManager:
             else:
                 count += await self.invalidate(kind, symbol)
         return count
+
+    async def _dropped(self, keys: Sequence[str | bytes]) -> int:
+        """Unlink keys and tell who keeps copies of them."""
+        if not keys:
+            return 0
+        names = [key if isinstance(key, str) else key.decode(errors="replace") for key in keys]
+
+        async def drop() -> int:
+            async with self._cache.client.pipeline(transaction=True) as pipe:
+                pipe.unlink(*keys)
+                pipe.publish(self._cache.channel(FORGOTTEN), encode_value(names))
+                count, _ = await pipe.execute()
+            return int(count)
+
+        return await self._ask(drop)
 
     async def _unlinked(self, keys: Sequence[Any]) -> int:
         return int(await self._ask(lambda: self._cache.client.unlink(*keys))) if keys else 0

@@ -118,8 +118,13 @@ class Verdict:
     answers: int = 0
     """Answers with all data."""
 
-    def judge(self, stream: Stream, before: int, status: int, text: bytes) -> None:
-        """Hold an answer against what was written; `before` was committed before it was asked."""
+    def judge(
+        self, stream: Stream, before: int, seen: dict[str, int], status: int, text: bytes
+    ) -> None:
+        """Hold an answer against what was written; `before` was committed before it was asked.
+
+        `seen` are the offsets that the client has got so far.
+        """
         answer = json.loads(text)
         codes = {error["extensions"]["code"] for error in answer.get("errors", ())}
         if status != 200 or codes - {"UNAVAILABLE"}:
@@ -137,6 +142,9 @@ class Verdict:
             # Postgres shows what is committed at once; what the cache holds may follow.
             if row["fresh"] and offset < before:
                 self.faults.append(f"old value: {row}, {before} was committed before")
+            if offset < seen.get(row["what"], -1):
+                self.faults.append(f"went back: {row}, {seen[row['what']]} was shown before")
+            seen[row["what"]] = offset
 
 
 def rows_of(data: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -147,10 +155,11 @@ def rows_of(data: dict[str, Any] | None) -> list[dict[str, Any]]:
         nodes = [edge["node"] for edge in data["prices"]["edges"]]
         # The last of a page is the newest there is.
         return [
-            {**node, "of": "B", "fresh": place == len(nodes)} for place, node in enumerate(nodes, 1)
+            {**node, "of": "B", "fresh": place == len(nodes), "what": f"history {place}"}
+            for place, node in enumerate(nodes, 1)
         ]
     return [
-        {**symbol[name], "of": symbol["name"], "fresh": False}
+        {**symbol[name], "of": symbol["name"], "fresh": False, "what": symbol["name"] + name}
         for symbol in data["symbols"]
         for name in ("price", "bar", "signal")
         if symbol[name] is not None
@@ -184,11 +193,14 @@ class Load:
 
     async def _ask(self) -> None:
         async with httpx.AsyncClient(base_url=f"http://{self.host}", timeout=60) as client:
+            seen: dict[str, int] = {}
             while True:
                 for query in (LATEST, HISTORY):
                     before = self.stream.committed
                     answer = await client.post("/graphql", json={"query": query})
-                    self.verdict.judge(self.stream, before, answer.status_code, answer.content)
+                    self.verdict.judge(
+                        self.stream, before, seen, answer.status_code, answer.content
+                    )
                     await asyncio.sleep(PACE)
 
     async def _listen(self) -> None:

@@ -46,7 +46,7 @@ async def running(settings: Settings, *arguments: str) -> AsyncIterator[tuple[An
     )
     assert process.stderr is not None
     try:
-        line = (await asyncio.wait_for(process.stderr.readline(), 30)).decode()
+        line = (await asyncio.wait_for(process.stderr.readline(), 90)).decode()
         assert line.startswith("api: serving http://"), line
         yield process, line.split("//")[1].split("/")[0]
     finally:

@@ -4,7 +4,6 @@ import asyncio
 import random
 import socket
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
@@ -106,36 +105,6 @@ async def test_rows_of_a_stage_come_back(cache: Cache, stage: str) -> None:
     assert await cache.latest(stage, []) == {}
 
 
-async def test_only_what_is_newer_is_published(cache: Cache) -> None:
-    """Subscribers see each new latest value once, in order, of the stages they asked for."""
-    got: list[tuple[str, Any]] = []
-    enough = asyncio.Event()
-
-    async def listen() -> None:
-        async for stage, row in cache.listen(["bars", "signals"]):
-            got.append((stage, row["offset"]))
-            if row["offset"] == 99:
-                enough.set()
-                return
-
-    listener = asyncio.create_task(listen())
-    while await cache._client.publish("latest:signals", encode_of(-1)) == 0:  # noqa: ASYNC110 -- only the server knows
-        await asyncio.sleep(0.01)
-    for offset in (5, 3, 5, 7, 6, 8):
-        await cache.put([bar("A", offset)])
-    await cache.put([("price:A", bar("A", 1)[1], channel_of("ticks"))])
-    await cache.put([("signal:A", encode_of(99), channel_of("signals"))])
-    await asyncio.wait_for(enough.wait(), 5)
-    await listener
-    fresh = [item for item in got if item[1] != -1]
-    assert fresh == [("bars", 5), ("bars", 7), ("bars", 8), ("signals", 99)]
-
-
-def encode_of(offset: int) -> bytes:
-    """A row of this offset."""
-    return encode({"partition": 0, "offset": offset, "index": 0})
-
-
 async def test_values_expire(cache: Cache, addresses: Addresses) -> None:
     """Each key carries the time to live of the settings, renewed by a newer value only."""
     url = addresses.redis.rsplit("/", 1)[0] + "/15"
@@ -177,7 +146,6 @@ async def all_calls_fail(away: Cache) -> None:
         away.ping,
         lambda: away.state("parity"),
         lambda: away.keep_state("parity", {}, 60.0),
-        lambda: anext(away.listen(["bars"])),
     ):
         async with asyncio.timeout(60):  # else it hangs
             with pytest.raises(UnavailableError, match="Redis does not answer"):

@@ -16,6 +16,7 @@ from pipeline.servers import Addresses
 from pipeline.settings import CacheSettings
 from schemas.blocks import ENGINES
 from tests.fixtures.rows import newest, rows_of
+from tests.integration.cache.told import followed
 
 NAT = np.iinfo(np.int64).min
 LATEST = [kind for kind in KINDS if kind != METRICS]
@@ -201,20 +202,38 @@ async def test_what_is_not_there_is_known_for_a_moment(manager: CacheManager, ca
 
 async def test_a_refilled_row_is_no_news(manager: CacheManager, cache: Cache) -> None:
     """Who listens to signals is not told of one that was only put back into the cache."""
-    heard: list[Any] = []
+    async with followed(cache, ["signals"]) as told:
+        await manager.set_many("signal", documents("signal"))
+        assert (await manager.get("signal", "A"))["symbol"] == "A"
+        await cache.put(entries("signals", newest(rows_of("signals", [9], symbols=["A"]))))
+        await told.until(lambda: ("signals", 9) in told.rows)
+    assert told.rows == [("signals", 9)]
 
-    async def listen() -> None:
-        async for _, row in cache.listen(["signals"]):
-            heard.append(row["offset"])
 
-    listening = asyncio.create_task(listen())
-    await asyncio.sleep(0.2)
-    await manager.set_many("signal", documents("signal"))
-    row = newest(rows_of("signals", [9], symbols=["A"]))
-    await cache.put(entries("signals", row))
-    await asyncio.sleep(0.2)
-    listening.cancel()
-    assert heard == [9]
+async def test_a_row_that_was_refilled_first_is_published_all_the_same(
+    manager: CacheManager, cache: Cache
+) -> None:
+    """A reader may find a row in Postgres before its worker has cached it: it is news still."""
+    rows = newest(rows_of("signals", [9], symbols=["A"]))
+    async with followed(cache, ["signals"]) as told:
+        assert await manager.set_many("signal", {"A": rows[0]}) == 1
+        assert await cache.put(entries("signals", rows)) == 1
+        assert await cache.put(entries("signals", rows)) == 0
+        assert await manager.set_many("signal", {"A": rows[0]}) == 0
+        await told.until(lambda: ("signals", 9) in told.rows)
+    assert told.rows == [("signals", 9)]
+
+
+async def test_what_is_forgotten_is_told(manager: CacheManager, cache: Cache) -> None:
+    """Who keeps a copy learns the keys that were dropped, by key, pattern and symbol."""
+    await manager.set_many("price", documents("price"))
+    await manager.set_many("prediction", documents("prediction"))
+    async with followed(cache, ["ticks"]) as told:
+        await manager.invalidate("price", "A")
+        await manager.invalidate_pattern("price:*")
+        await manager.invalidate_symbol("B")
+        wanted = {"price:A", "price:B", "prediction:B:combined", "prediction:B:momentum"}
+        await told.until(lambda: wanted <= set(told.keys))
 
 
 async def filled(manager: CacheManager) -> None:

@@ -1,6 +1,6 @@
 """The endpoint over stores that are lists."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from api.access import Access
 from api.app import create_access, create_graphql
 from api.hub import Hub
+from api.mirror import Mirror
 from api.rates import Lease, Rates
 from api.services import Services
 from pipeline.cache.buckets import Grant
@@ -18,22 +19,45 @@ SYMBOLS = [f"S{number:03}" for number in range(50)]
 HEAD = {"partition": 0, "index": 0, "ts": 1_700_000_000_123_456_789, "known_at": 0}
 
 
+class FakeLives:
+    """A feed that says what a test sets; by itself it follows nothing."""
+
+    def __init__(self) -> None:
+        self.lives: dict[str, int] = {}
+        self.seconds = float("inf")
+        self.wanted: list[str] = []
+
+    def want(self, stage: str) -> None:
+        """Follow a stage."""
+        self.wanted.append(stage)
+
+    def life(self, stage: str) -> int:
+        """Whether it is followed."""
+        return self.lives.get(stage, 0)
+
+    def age(self) -> float:
+        """Seconds since the last proof."""
+        return self.seconds
+
+
 class FakeServices:
     """What the endpoint asks of `Services`, with every call counted."""
 
     def __init__(self) -> None:
         self.settings = Settings(postgres="postgresql://nowhere", redis="redis://nowhere")
-        self.hub = Hub(lambda: cast("Any", None))
+        self.hub = Hub()
+        self.lives = FakeLives()
+        self.mirror = Mirror(self.lives, symbols=10)
         self.calls: list[tuple[str, str, int]] = []
         self.cache_away = False
         self.postgres_fails: Exception | None = None
         self.cached_symbols = set(SYMBOLS)
 
-    async def symbols(self) -> list[str]:
-        """All names."""
+    async def symbols(self, names: Collection[str] | None = None) -> list[str]:
+        """All names, or those asked for."""
         if self.postgres_fails is not None:
             raise self.postgres_fails
-        return SYMBOLS
+        return [name for name in SYMBOLS if names is None or name in names]
 
     async def is_symbol(self, name: str) -> bool:
         """Whether a name is known."""

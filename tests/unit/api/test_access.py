@@ -16,7 +16,7 @@ from api.principals import LOCAL, Principal
 from pipeline.clock import now_ns
 from pipeline.settings import ApiSettings, JwtSettings
 from pipeline.store.keys import KeyRecord, Role, digest_of
-from tests.unit.api.conftest import create
+from tests.unit.api.conftest import HEAD, create
 from tests.unit.api.test_tokens import CLAIMS, NOW, SECRET, token
 from tests.unit.api.test_websocket import ACK, INIT, LIVE, Client, clients_are, subscribe
 
@@ -261,7 +261,7 @@ async def test_who_may_not_stay_is_put_out(services: Any, change: str) -> None:
         assert await client.receive() == ACK
     await clients_are(services, 2)
     await door.look()
-    services.hub.publish({"symbol": "A", "offset": 1})
+    services.hub.publish({**HEAD, "symbol": "A", "offset": 1})
     for client in (out, stays):
         assert (await client.receive())["type"] == "next"
     assert door.keys is not None
@@ -274,7 +274,7 @@ async def test_who_may_not_stay_is_put_out(services: Any, change: str) -> None:
     assert await out.receive() == 4403
     await asyncio.wait_for(out.task, 5)
     await clients_are(services, 1)
-    services.hub.publish({"symbol": "A", "offset": 2})
+    services.hub.publish({**HEAD, "symbol": "A", "offset": 2})
     assert (await stays.receive())["type"] == "next"
     await stays.leave()
     assert not door.access._guests

@@ -13,7 +13,7 @@ from api.access import Access
 from api.hub import QUEUE
 from pipeline.settings import ApiSettings
 from pipeline.store.keys import Role
-from tests.unit.api.conftest import create
+from tests.unit.api.conftest import HEAD, create
 from tests.unit.api.test_rules import As
 from tests.unit.api.test_websocket import ACK, ASK, INIT, LIVE, Client, clients_are, subscribe
 
@@ -199,7 +199,7 @@ async def test_a_subscriber_learns_what_it_lost(endpoint: Any, services: Any) ->
     assert [await client.receive() for _ in range(2)][-1] == ACK
     await clients_are(services, 1)
     for offset in range(QUEUE + 7):
-        services.hub.publish({"symbol": "A", "offset": offset})
+        services.hub.publish({**HEAD, "symbol": "A", "offset": offset})
     for place in range(QUEUE):
         payload = (await client.receive())["payload"]
         assert payload["data"]["signals"]["offset"] == str(place + 7)
@@ -227,7 +227,7 @@ async def test_a_client_that_does_not_read_is_given_up(endpoint: Any, services: 
     assert [await client.receive() for _ in range(2)][-1] == ACK
     await clients_are(services, 1)
     client.deaf = True
-    services.hub.publish({"symbol": "A", "offset": 1})
+    services.hub.publish({**HEAD, "symbol": "A", "offset": 1})
     await asyncio.wait_for(client.task, 5)
     assert services.hub.clients == 0
 

@@ -1,30 +1,22 @@
 """The fan-out of signals to clients."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from api import hub as module
 from api.hub import Hub, Listener
-from pipeline.errors import UnavailableError
 
 
 def row(symbol: str, offset: int = 0) -> dict[str, Any]:
     """A signal, as far as the hub cares."""
-    return {"symbol": symbol, "offset": offset}
-
-
-async def nothing() -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """A feed that ends at once."""
-    return
-    yield "signals", {}  # makes it a generator
+    return {"symbol": symbol, "partition": 0, "offset": offset, "index": 0}
 
 
 async def test_rows_go_to_those_who_want_them() -> None:
     """A client gets the symbols it asked for, or all, each row once, in order."""
-    hub = Hub(nothing)
+    hub = Hub()
     with hub.subscribed(["A", "B"]) as two, hub.subscribed(None) as everything:
         for symbol in "ABC":
             hub.publish(row(symbol))
@@ -36,7 +28,7 @@ async def test_rows_go_to_those_who_want_them() -> None:
 
 async def test_a_slow_client_loses_the_oldest() -> None:
     """A full queue drops its oldest rows, counts them, and leaves other clients alone."""
-    hub = Hub(nothing)
+    hub = Hub()
     with hub.subscribed(["A"]) as slow, hub.subscribed(["B"]) as other:
         for offset in range(module.QUEUE + 3):
             hub.publish(row("A", offset))
@@ -56,21 +48,26 @@ async def test_taking_waits_for_a_row() -> None:
     assert await waiting == row("A")
 
 
-async def test_the_hub_listens_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broken feed, of whatever cause, is taken up again."""
-    monkeypatch.setattr(module, "_PAUSES", (0.0,))
-    troubles: list[Exception | None] = [UnavailableError("away"), ValueError("bad"), None]
-    done = asyncio.Event()
-
-    async def feed() -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        trouble = troubles.pop(0)
-        if trouble is not None:
-            raise trouble
-        yield "signals", row("A")
-        await done.wait()
-
-    hub = Hub(feed)
-    task = asyncio.create_task(hub.run())
+async def test_a_row_is_told_once() -> None:
+    """What an emptied cache is given again was told before; an older row begins anew."""
+    hub = Hub()
     with hub.subscribed(None) as listener:
-        assert await asyncio.wait_for(listener.take(), 5) == row("A")
-    task.cancel()
+        for offset in (5, 5, 6, 6, 2, 5):
+            hub.publish(row("A", offset))
+        hub.publish(row("B", 5))
+        found = [await listener.take() for _ in range(5)]
+    assert [(one["symbol"], one["offset"]) for one in found] == [
+        ("A", 5), ("A", 6), ("A", 2), ("A", 5), ("B", 5),
+    ]  # fmt: skip
+    assert not listener._rows
+
+
+async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the symbol that had the longest no new row it is forgotten what was told."""
+    monkeypatch.setattr(module, "_REMEMBERED", 2)
+    hub = Hub()
+    with hub.subscribed(None) as listener:
+        for symbol in "ABACAB":
+            hub.publish(row(symbol))
+        assert [(await listener.take())["symbol"] for _ in range(5)] == list("ABCAB")
+    assert len(hub._last) == 2

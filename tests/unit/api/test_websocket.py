@@ -8,6 +8,7 @@ import pytest
 
 from api.messages import PROTOCOL
 from pipeline.settings import ApiSettings
+from tests.unit.api.conftest import HEAD
 
 INIT = {"type": "connection_init"}
 ACK = {"type": "connection_ack"}
@@ -142,16 +143,16 @@ async def test_a_subscription_from_start_to_end(endpoint: Any, services: Any) ->
     client.send(INIT)
     client.send(subscribe())
     assert [await client.receive() for _ in range(2)] == [PROTOCOL, ACK]
-    for _ in range(2):
+    for turn in range(2):
         await clients_are(services, 1)
-        for name in "ABA":
-            services.hub.publish({"symbol": name, "offset": 2**60})
-        wanted = {"signals": {"symbol": "A", "offset": str(2**60)}}
-        for _ in range(2):
+        offsets = [2**60 + 3 * turn + place for place in range(3)]
+        for offset, name in zip(offsets, "ABA", strict=True):
+            services.hub.publish({**HEAD, "symbol": name, "offset": offset})
+        for offset in offsets[::2]:
             assert await client.receive() == {
                 "id": "1",
                 "type": "next",
-                "payload": {"data": wanted},
+                "payload": {"data": {"signals": {"symbol": "A", "offset": str(offset)}}},
             }
         client.send({"id": "1", "type": "complete"})
         await clients_are(services, 0)
