@@ -20,8 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from pipeline.errors import MisuseError
 from pipeline.stages.bars import BarsSettings
 from pipeline.stages.chain import ChainSettings
-from pipeline.stages.custom import CustomSettings, UserFile
-from pipeline.stages.custom import load as load_user_features
+from pipeline.stages.engines import load_engines
 from pipeline.stages.equity import EquitySettings
 from pipeline.stages.features import FeaturesSettings
 from pipeline.stages.fills import FillsSettings
@@ -29,6 +28,7 @@ from pipeline.stages.predictions import PredictionsSettings
 from pipeline.stages.regimes import RegimesSettings
 from pipeline.stages.signals import SignalsSettings
 from pipeline.stages.ticks import GuardSettings
+from pipeline.stages.user import UserFile, UserSettings
 from schemas.models import HmmModel, read_hmm
 
 _SHORTEST_STUCK = 5.0
@@ -173,7 +173,7 @@ class Settings(BaseSettings):
     guard: GuardSettings = GuardSettings()
     bars: BarsSettings = BarsSettings()
     features: FeaturesSettings = FeaturesSettings()
-    user: CustomSettings = CustomSettings()
+    user: UserSettings = UserSettings()
     regimes: RegimesSettings = RegimesSettings()
     predictions: PredictionsSettings = PredictionsSettings()
     signals: SignalsSettings = SignalsSettings()
@@ -190,12 +190,16 @@ class Settings(BaseSettings):
     @field_validator("user", mode="before")
     @classmethod
     def _with_sources(cls, value: Any) -> Any:
-        """Paths of user features as files with their text."""
-        if not isinstance(value, dict) or not isinstance(value.get("features"), list | tuple | str):
+        """Paths of a user's features and engines as files with their text."""
+        if not isinstance(value, dict):
             return value
-        named = value["features"]
-        paths = [named] if isinstance(named, str) else named
-        return {**value, "features": [_user_file(path) for path in paths]}
+        found = dict(value)
+        for kind in ("features", "engines"):
+            named = value.get(kind)
+            if isinstance(named, list | tuple | str):
+                paths = [named] if isinstance(named, str) else named
+                found[kind] = [_user_file(path) for path in paths]
+        return found
 
     @field_validator("regimes", mode="before")
     @classmethod
@@ -275,7 +279,7 @@ def load_settings(assignments: Iterable[str] = (), **values: Any) -> Settings:
         raise MisuseError(f"setting {where}: {why}") from error
     except SettingsError as error:
         raise MisuseError(f"setting in the environment: {error}") from error
-    load_user_features(settings.user)
+    load_engines(settings.user)  # and features
     return settings
 
 

@@ -27,6 +27,7 @@ for _name in [name for name in os.environ if name.startswith("TICKSTREAM_")]:
     if _name not in {
         "TICKSTREAM_SAMPLES",
         "TICKSTREAM_USER__FEATURES",  # the contract suite over a user's own
+        "TICKSTREAM_USER__ENGINES",
         "TICKSTREAM_KAFKA",
         "TICKSTREAM_POSTGRES",
         "TICKSTREAM_REDIS",

@@ -7,12 +7,15 @@ input is cut: no comparison of runs can see it. Python tells an audit hook of ev
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final
 
 from pipeline.replay.leakcheck_rows import Leak
 from pipeline.stages.chain import Chain
-from pipeline.stages.custom import USER_MODULE, Custom, Feature
+from pipeline.stages.custom import Custom, Function
+from pipeline.stages.predictions import Predictions
+from pipeline.stages.user import USER_MODULE
 
 _EVENTS: Final = frozenset(
     {"open", "socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system",
@@ -70,30 +73,51 @@ class Audit:
 
     def leaks(self, chain: Chain) -> Iterator[Leak]:
         """One leak for each column whose making fetched something."""
-        own = [one for stage in chain.stages if isinstance(stage, Custom) for one in stage.features]
+        own = list(_own(chain))
         for stage, codes, user, what in self._seen:
-            columns = _columns(own, codes) if user else []
-            for column in columns:
-                yield Leak("outside", "features", column, detail=what)
-            if not columns:
+            found = _columns(own, codes) if user else []
+            for one in found:
+                yield Leak("outside", one.stage, one.column, detail=what)
+            if not found:
                 yield Leak("outside", stage or "features", _WHOLE_STAGE, detail=what)
 
 
-def _columns(own: list[Feature], codes: tuple[CodeType, ...]) -> list[str]:
-    """The features whose code is at work, else (a file is being run) those that use its data."""
-    called = [one.column.name for one in own if _code(one) in codes]
-    if called:
-        return called
-    using = [one for one in own if _uses_data(one)]
-    return [one.column.name for one in using or own]
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A column that a function of the user's makes, or has learnt for."""
+
+    stage: str
+    column: str
+    function: Function
 
 
-def _code(one: Feature) -> CodeType | None:
+def _own(chain: Chain) -> Iterator[_Made]:
+    """The user's functions."""
+    for stage in chain.stages:
+        if isinstance(stage, Custom):
+            for one in stage.features:
+                yield _Made("features", one.column.name, one.function)
+        if isinstance(stage, Predictions):
+            for engine in stage.own:
+                for function in (engine.function, engine.learn):
+                    if function is not None:
+                        yield _Made("predictions", f"p_{engine.name}", function)
+
+
+def _columns(own: list[_Made], codes: tuple[CodeType, ...]) -> list[_Made]:
+    """Those whose code is at work, else (a file is being run) those that use its data."""
+    found = [one for one in own if _code(one) in codes]
+    if not found:
+        found = [one for one in own if _uses_data(one)] or own
+    return list({(one.stage, one.column): one for one in found}.values())
+
+
+def _code(one: _Made) -> CodeType | None:
     function = getattr(one.function, "py_func", one.function)
     return getattr(function, "__code__", None)
 
 
-def _uses_data(one: Feature) -> bool:
+def _uses_data(one: _Made) -> bool:
     """Whether the function names a value of its file, directly or by a function of the file."""
     function = getattr(one.function, "py_func", one.function)
     names: dict[str, Any] = getattr(function, "__globals__", {})

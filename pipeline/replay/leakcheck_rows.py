@@ -63,11 +63,16 @@ class Leak:
             text += f" ({self.whole!r} with the whole input, {self.cut!r} without)"
         return text + (f"; {self.detail}" if self.detail else "")
 
-    def order(self) -> tuple[int, int, int]:
-        """Causes before effects: by the order of stages, then of columns, then of rows."""
+    def order(self) -> tuple[int, bool, int, int]:
+        """Causes before effects: by the order of stages, then of columns, then of rows.
+
+        What is made of all engines comes after each of them.
+        """
         names = [column.name for column in COLUMNS.get(self.stage, ())]
         place = names.index(self.column) if self.column in names else -1
-        return _CODES.get(self.stage, len(_CODES)), place, self.offset
+        of_all = self.column == "p_up" or self.column.startswith("w_")
+        of_all &= self.stage == "predictions"
+        return _CODES.get(self.stage, len(_CODES)), of_all, place, self.offset
 
 
 class Found:

@@ -13,7 +13,8 @@ from pipeline.errors import MisuseError, StateError
 from pipeline.kernels.bars import ROW, TICKS, TIME
 from pipeline.stages.bars import Bars, BarsSettings, parse_clock
 from pipeline.stages.base import Block, Stage, State, joined
-from pipeline.stages.custom import Custom, CustomSettings
+from pipeline.stages.custom import Custom
+from pipeline.stages.engines import load_engines
 from pipeline.stages.equity import Equity, EquitySettings
 from pipeline.stages.features import Features, FeaturesSettings
 from pipeline.stages.fills import Fills, FillsSettings
@@ -21,6 +22,7 @@ from pipeline.stages.predictions import Predictions, PredictionsSettings
 from pipeline.stages.regimes import Regimes, RegimesSettings
 from pipeline.stages.signals import Signals, SignalsSettings
 from pipeline.stages.ticks import GuardSettings, Ticks
+from pipeline.stages.user import UserSettings
 from schemas.arrivals import Arrivals, Reject
 from schemas.blocks import COLUMNS, Array
 from schemas.codec import Decoder
@@ -37,7 +39,7 @@ class ChainSettings(BaseModel):
     guard: GuardSettings = GuardSettings()
     bars: BarsSettings = BarsSettings()
     features: FeaturesSettings = FeaturesSettings()
-    user: CustomSettings = CustomSettings()
+    user: UserSettings = UserSettings()
     regimes: RegimesSettings = RegimesSettings()
     predictions: PredictionsSettings = PredictionsSettings()
     signals: SignalsSettings = SignalsSettings()
@@ -87,7 +89,7 @@ class Chain:
             Features(_with_clock(settings)),
             Custom(settings.user),
             Regimes(settings.regimes),
-            Predictions(settings.predictions),
+            Predictions(settings.predictions, load_engines(settings.user)),
             *book_stages(settings),
         )
         self._settings = settings

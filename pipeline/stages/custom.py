@@ -9,28 +9,25 @@ def close_place(close):
     return (close[-1] - low) / (high - low) if high > low else 0.5
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, field_validator
 
 from pipeline.errors import MisuseError
 from pipeline.kernels.jit import uncached
 from pipeline.stages.base import Block, PerSymbol, grown
+from pipeline.stages.user import FEATURE, UserSettings, declared, parameter
 from schemas.blocks import COLUMNS, Array, Column, Rows, extend
 
-USER_MODULE: Final = "tickstream_user_features"
-_TARGET: Final = "_feature"
+__all__ = ["feature", "parameter"]  # what a user's file imports
 _LONGEST: Final = 10_000
-Parameter = bool | int | float | str
-P = TypeVar("P", bool, int, float, str)
 _BUILTIN: Final = frozenset(
     c.name for stage in ("bars", "features") for c in COLUMNS[stage] if c.kind == "float64"
 )
+Function = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,86 +65,42 @@ def feature(
 
     def declare(function: Callable[..., float]) -> Callable[..., float]:
         called = name or function.__name__
-        meaning = (function.__doc__ or "").strip().splitlines()
-        if not called.isidentifier() or not called.islower():
-            raise MisuseError(f"feature {called!r}: a name is a lower-case identifier")
-        if not meaning:
-            raise MisuseError(f"feature {called}: a docstring says what it means")
-        if not 1 <= periods <= _LONGEST:
-            raise MisuseError(f"feature {called}: periods lies between 1 and {_LONGEST}")
-        if not inputs:
-            raise MisuseError(f"feature {called}: inputs names at least one column")
-        column = Column(called, "float64", unit, meaning[0])
+        meaning = described("feature", called, function, inputs, periods)
+        column = Column(called, "float64", unit, meaning)
         run = uncached(function) if compiled else function
-        setattr(function, _TARGET, Feature(column, tuple(inputs), periods, run))
+        setattr(function, FEATURE, Feature(column, tuple(inputs), periods, run))
         return function
 
     return declare
 
 
-class _Parameters:
-    """What is given to the files that are being run, and what they asked for."""
-
-    def __init__(self, given: Mapping[str, Parameter]) -> None:
-        self.given = given
-        self.asked: set[str] = set()
-
-
-_PARAMETERS: ContextVar[_Parameters] = ContextVar("parameters")
-
-
-def parameter(name: str, default: P) -> P:
-    """A number or word of the user's file that `user.parameters.NAME` replaces.
-
-    Ask for it once, at the top of the file, as in `FAST = parameter("fast", 20)`.
+def described(
+    what: str, called: str, function: Function, inputs: Sequence[str], periods: int
+) -> str:
+    """The meaning of what a user declares, the first line of its docstring.
 
     Raises:
-        MisuseError: what was given is of another type than the default.
+        MisuseError: it has none, or another part of the declaration is of no use.
     """
-    known = _PARAMETERS.get(None)
-    if known is None:
-        return default
-    known.asked.add(name)
-    value = known.given.get(name, default)
-    if type(default) is float and type(value) is int:
-        value = float(value)
-    if type(value) is not type(default):
-        kind = type(default).__name__
-        raise MisuseError(f"user.parameters.{name}: {value!r} is no {kind}, as {default!r} is")
-    return value
+    meaning = (function.__doc__ or "").strip().splitlines()
+    if not called.isidentifier() or not called.islower():
+        raise MisuseError(f"{what} {called!r}: a name is a lower-case identifier")
+    if not meaning:
+        raise MisuseError(f"{what} {called}: a docstring says what it means")
+    if not 1 <= periods <= _LONGEST:
+        raise MisuseError(f"{what} {called}: periods lies between 1 and {_LONGEST}")
+    if not inputs:
+        raise MisuseError(f"{what} {called}: inputs names at least one column")
+    return meaning[0]
 
 
-class UserFile(BaseModel):
-    """A file of features with its text, so that a manifest holds what was run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path: str
-    source: str
-
-
-class CustomSettings(BaseModel):
-    """The user's own features, given as paths and kept as sources, and what their files ask for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    features: tuple[UserFile, ...] = ()
-    parameters: tuple[tuple[str, Parameter], ...] = ()
-
-    @field_validator("parameters", mode="before")
-    @classmethod
-    def _by_name(cls, value: Any) -> Any:
-        """A mapping as pairs in the order of names."""
-        return tuple(sorted(value.items())) if isinstance(value, dict) else value
-
-
-def load(settings: CustomSettings) -> tuple[Feature, ...]:
+def load(settings: UserSettings) -> tuple[Feature, ...]:
     """The features that the files declare, in their order; their columns join `features`.
 
     Raises:
         MisuseError: a file cannot be run, declares none, or names a taken or unknown column.
     """
-    found = _declared(settings)
+    found = _checked(settings)
     try:
         extend("features", [one.column for one in found])
     except ValueError as error:
@@ -156,65 +109,101 @@ def load(settings: CustomSettings) -> tuple[Feature, ...]:
 
 
 @lru_cache(maxsize=16)
-def _declared(settings: CustomSettings) -> tuple[Feature, ...]:
-    """Run the files and try what they declare; once, for every partition has a chain."""
-    parameters = _Parameters(dict(settings.parameters))
-    before = _PARAMETERS.set(parameters)
-    try:
-        found = _run(settings.features)
-    finally:
-        _PARAMETERS.reset(before)
-    for name in parameters.given:
-        if name not in parameters.asked:
-            raise MisuseError(f"user.parameters.{name}: no file of user.features asks for it")
+def _checked(settings: UserSettings) -> tuple[Feature, ...]:
+    found: tuple[Feature, ...] = declared(settings)[FEATURE]
     for one in found:
         unknown = [name for name in one.inputs if name not in _BUILTIN]
         if unknown:
             raise MisuseError(f"feature {one.column.name}: no bar or feature column {unknown[0]}")
-        _try(one)
-    return tuple(found)
-
-
-def _run(files: Sequence[UserFile]) -> list[Feature]:
-    """What the files declare, in their order."""
-    found: list[Feature] = []
-    for file in files:
-        namespace: dict[str, Any] = {"__name__": USER_MODULE}
-        try:
-            exec(compile(file.source, file.path, "exec"), namespace)  # noqa: S102 -- the user's own code, named by the user
-        except MisuseError as error:
-            raise MisuseError(f"{file.path}: {error}") from error
-        except Exception as error:
-            raise MisuseError(f"{file.path}: {type(error).__name__}: {error}") from error
-        own = [getattr(value, _TARGET) for value in namespace.values() if hasattr(value, _TARGET)]
-        if not own:
-            raise MisuseError(f"{file.path}: declares no feature with @feature")
-        found += own
+        tried(f"feature {one.column.name}", one.function, *plain(one.inputs, one.periods))
     return found
 
 
-def _value(one: Feature, window: Array) -> float:
-    """One call; what went wrong in it is null, for a user's slip must not stop the stream."""
-    try:
-        value = float(one.function(*(np.array(column) for column in window.T)))
-    except Exception:  # noqa: BLE001 -- whatever the user's code raises
-        return np.nan
-    return value if np.isfinite(value) else np.nan
+def plain(inputs: Sequence[str], periods: int) -> list[Array]:
+    """Plain numbers to try a function with."""
+    return [np.arange(1.0, periods + 1.0) for _ in inputs]
 
 
-def _try(one: Feature) -> None:
-    """Call it once with plain numbers.
+def tried(what: str, function: Function, *arguments: Any) -> None:
+    """Call a user's function once.
 
     Raises:
         MisuseError: it fails, or returns no number.
     """
     try:
-        float(one.function(*(np.arange(1.0, one.periods + 1.0) for _ in one.inputs)))
+        float(function(*arguments))
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise MisuseError(
-            f"feature {one.column.name}: {type(error).__name__}: {reason[0] if reason else ''}"
+            f"{what}: {type(error).__name__}: {reason[0] if reason else ''}"
         ) from error
+
+
+def value_of(function: Function, *arguments: Any) -> float:
+    """One call; what went wrong in it is null, for a user's slip must not stop the stream."""
+    try:
+        value = float(function(*arguments))
+    except Exception:  # noqa: BLE001 -- whatever the user's code raises
+        return np.nan
+    return value if np.isfinite(value) else np.nan
+
+
+def copies(window: Array) -> list[Array]:
+    """The columns of a window (periods, inputs), each an array of its own."""
+    return [column.copy() for column in window.T]
+
+
+def windows(
+    ring: Array, count: Array, symbols: Sequence[int], fresh: Sequence[bool], values: Array
+) -> Iterator[Array | None]:
+    """For each bar the last values of its symbol, oldest first; None unless all are there.
+
+    Args:
+        ring: (s, 2 periods, inputs), changed: each value stands twice, so that any window is whole.
+        count: int64 (s,), bars since the last null, changed.
+        symbols: of each bar.
+        fresh: whether the window of a bar starts empty.
+        values: (n, inputs).
+
+    Yields:
+        (periods, inputs), to be looked at before the next one.
+    """
+    periods = ring.shape[1] // 2
+    null = np.asarray(np.isnan(values).any(axis=1)).tolist()
+    for i, symbol in enumerate(symbols):
+        if null[i]:
+            count[symbol] = 0
+            yield None
+            continue
+        n = 0 if fresh[i] else int(count[symbol])
+        count[symbol] = n + 1
+        place = n % periods
+        mine = ring[symbol]
+        mine[place] = mine[place + periods] = values[i]
+        yield mine[place + 1 : place + 1 + periods] if n + 1 >= periods else None
+
+
+def renewed(arrays: Mapping[str, Array], bars: Rows) -> list[bool]:
+    """Bars of another instrument or other units than the one before: windows start empty.
+
+    `arrays` are `life` and `scale` by symbol, changed.
+    """
+    life, scale = arrays["life"], arrays["scale"]
+    found = []
+    columns = [bars[name].tolist() for name in ("symbol", "life", "scale")]
+    for symbol, now, units in zip(*columns, strict=True):
+        found.append(bool(life[symbol] != now or scale[symbol] != units))
+        life[symbol] = now
+        scale[symbol] = units
+    return found
+
+
+def add_windows(
+    arrays: MutableMapping[str, Array], name: str, periods: int, inputs: Sequence[str]
+) -> None:
+    """State for the `windows` of one function."""
+    arrays[f"{name} ring"] = np.empty((0, 2 * periods, len(inputs)))
+    arrays[f"{name} count"] = np.empty(0, np.int64)
 
 
 class Custom(PerSymbol):
@@ -222,13 +211,11 @@ class Custom(PerSymbol):
 
     name: ClassVar[str] = "custom"
 
-    def __init__(self, settings: CustomSettings) -> None:
+    def __init__(self, settings: UserSettings) -> None:
         self._features = load(settings)
         self._arrays: dict[str, Array] = {"life": np.empty(0, np.int64), "scale": np.empty(0)}
         for one in self._features:
-            shape = (0, one.periods, len(one.inputs))
-            self._arrays[f"{one.column.name} ring"] = np.empty(shape)
-            self._arrays[f"{one.column.name} count"] = np.empty(0, np.int64)
+            add_windows(self._arrays, one.column.name, one.periods, one.inputs)
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -248,34 +235,17 @@ class Custom(PerSymbol):
             return block.plus(Rows(rows.stage, columns, rows.symbols))
         inputs: Mapping[str, Array] = {**rows.columns, **bars.columns}
         symbols = bars["symbol"].tolist()
-        fresh = self._fresh(symbols, bars["life"].tolist(), bars["scale"].tolist())
+        fresh = renewed(self._arrays, bars)
         for one in self._features:
             values = np.column_stack([inputs[name] for name in one.inputs])
             columns[one.column.name] = self._values(one, symbols, fresh, values)
         return block.plus(Rows(rows.stage, columns, rows.symbols))
 
-    def _fresh(self, symbols: list[int], lives: list[int], scales: list[float]) -> list[bool]:
-        """Bars of another instrument or other units than the one before: windows start empty."""
-        life, scale = self._arrays["life"], self._arrays["scale"]
-        found = []
-        for symbol, now, units in zip(symbols, lives, scales, strict=True):
-            found.append(bool(life[symbol] != now or scale[symbol] != units))
-            life[symbol] = now
-            scale[symbol] = units
-        return found
-
     def _values(self, one: Feature, symbols: list[int], fresh: list[bool], values: Array) -> Array:
-        ring = self._arrays[f"{one.column.name} ring"]
-        count = self._arrays[f"{one.column.name} count"]
-        out = np.full(len(symbols), np.nan)
-        for i, symbol in enumerate(symbols):
-            n = 0 if fresh[i] else count[symbol]
-            ring[symbol, n % one.periods] = values[i]
-            count[symbol] = n + 1
-            if n + 1 < one.periods:
-                continue
-            window = np.roll(ring[symbol], -((n + 1) % one.periods), axis=0)
-            if np.isnan(window).any():
-                continue
-            out[i] = _value(one, window)
-        return out
+        name, arrays = one.column.name, self._arrays
+        ring, count = arrays[f"{name} ring"], arrays[f"{name} count"]
+        found = [
+            np.nan if window is None else value_of(one.function, *copies(window))
+            for window in windows(ring, count, symbols, fresh, values)
+        ]
+        return np.array(found, np.float64)

@@ -10,8 +10,10 @@ from pipeline.errors import MisuseError
 from pipeline.kernels import engines as rules
 from pipeline.kernels import learners
 from pipeline.kernels import predictions as kernels
-from pipeline.stages.base import Block, PerSymbol, beside, grow, head, room
-from schemas.blocks import COLUMNS, Array, Rows, empty, engines
+from pipeline.stages.base import HEAD, Block, PerSymbol, beside, grow, head, room
+from pipeline.stages.engines import Engine as OwnEngine
+from pipeline.stages.engines import Own
+from schemas.blocks import COLUMNS, ENGINES, Array, Rows, empty, names_of
 
 Engine = Literal["momentum", "mean_reversion", "breakout", "last_sign", "online_logit", "base_rate"]
 _KINDS: Final = {
@@ -19,6 +21,7 @@ _KINDS: Final = {
     "online_logit": kernels.LOGIT,
     "base_rate": kernels.BASE,
 }
+_OWN: Final = {"score": kernels.SCORE, "probability": kernels.PROBABILITY}
 _MOST_INPUTS: Final = 64
 
 
@@ -77,13 +80,15 @@ class Predictions(PerSymbol):
 
     name: ClassVar[str] = "predictions"
 
-    def __init__(self, settings: PredictionsSettings) -> None:
+    def __init__(self, settings: PredictionsSettings, own: Sequence[OwnEngine] = ()) -> None:
+        """Args: the settings, and the user's engines, which always speak."""
         logit = settings.logit
         _check(logit.inputs)
         self._settings = settings
-        names = engines()
-        kinds = [_KINDS[name] if name in settings.engines else kernels.OFF for name in names]
-        self._kinds = np.array(kinds, np.int64)
+        self._own = Own(own, settings.horizon)
+        names = (*ENGINES, *(one.name for one in own))
+        kinds = [_KINDS[name] if name in settings.engines else kernels.OFF for name in ENGINES]
+        self._kinds = np.array([*kinds, *(_OWN[one.says] for one in own)], np.int64)
         self._optimizer = learners.FTRL if logit.optimizer == "ftrl" else learners.SGD
         self._rates = np.array([logit.rate, logit.intercept_rate, logit.beta, logit.l1, logit.l2])
         self._blend = np.array([settings.eta, settings.share, settings.prior, logit.most])
@@ -103,7 +108,16 @@ class Predictions(PerSymbol):
             "weights": np.empty((0, 1 + kernels.REGIMES, e)),
             "queue": np.empty((0, settings.horizon, kernels.waiting(e, d))),
             "signs": np.empty(0),
+            **self._own.arrays(),
         }
+        known = {*HEAD, "horizon", *self._columns, "close"}
+        # Of engines that another chain of the process has.
+        self._others = tuple(name for name in names_of(self.name) if name not in known)
+
+    @property
+    def own(self) -> tuple[OwnEngine, ...]:
+        """The user's engines, in the order of their columns."""
+        return self._own.engines
 
     def step(self, block: Block) -> Block:
         """Add one row of probabilities per bar."""
@@ -115,6 +129,7 @@ class Predictions(PerSymbol):
         features, regimes = block.rows["features"].columns, block.rows["regimes"].columns
         vol, trend = beside(regimes["vol"], n), beside(regimes["trend"], n)
         self._look(columns, features, n)
+        self._own.say(arrays, block.rows, self._given[len(ENGINES) :])
         kernels.predictions(
             self._settings.horizon, self._settings.fallback, self._kinds, self._optimizer,
             self._rates, self._blend, columns["symbol"], columns["life"], columns["scale"],
@@ -130,6 +145,7 @@ class Predictions(PerSymbol):
         rows["horizon"].fill(self._settings.horizon)
         rows.update(zip(self._columns, out[:, :n], strict=True))
         rows["close"] = columns["close"]
+        rows.update({name: np.full(n, np.nan) for name in self._others})
         return block.plus(Rows(self.name, rows, bars.symbols))
 
     def _look(self, bars: Mapping[str, Array], features: Mapping[str, Array], n: int) -> None:

@@ -27,7 +27,9 @@ SHORT, LONG = 12, 10_000
 def chain_of(clock: str, mode: str) -> Make:
     """Chains with a reference symbol and a user's features, those that the environment names."""
     mine = Path(__file__).with_name("mine.py")
-    own = () if load_settings().user.features else (f'user.features=["{mine}"]',)
+    user = load_settings().user
+    named = bool(user.features or user.engines)
+    own = () if named else tuple(f'user.{kind}=["{mine}"]' for kind in ("features", "engines"))
     guard = (f"guard.mode={mode}", "guard.consecutive_ids=true", "guard.warm_up=5")
     sets = (f"bars.clock={clock}", "features.reference_symbol=REF", *guard)
     followed = f"regimes={json.dumps({**FOLLOWED, 'vol_window': 20, 'hysteresis': 0.05})}"

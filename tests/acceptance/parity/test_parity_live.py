@@ -20,13 +20,14 @@ from tests.acceptance.parity.tables import apart
 from tests.acceptance.parity.tapes import samples_of
 
 SEED: Final = 20130901
-STRATEGY: Final = Path(__file__).parents[2] / "fixtures" / "strategies" / "sma_cross.py"
+STRATEGIES: Final = Path(__file__).parents[2] / "fixtures" / "strategies"
 # By the number of partitions: who decides, when bars close, how orders are filled.
 CHAINS: Final = {
     1: ("bars.clock=ticks:5", "signals.follow=momentum_20", "fills.long_only=true"),
     2: (
         "bars.clock=time:1s",
-        f'user.features=["{STRATEGY}"]',
+        f'user.features=["{STRATEGIES / "sma_cross.py"}"]',
+        f'user.engines=["{STRATEGIES / "own_engines.py"}"]',
         "signals.follow=sma_cross",
         "fills.mode=next_quote",
     ),

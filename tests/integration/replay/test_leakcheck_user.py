@@ -1,4 +1,4 @@
-"""Leaks in a user's own features, which get copies of the past and still find a way."""
+"""Leaks in a user's own features and engines, which get copies of the past and find a way."""
 
 import json
 from functools import partial
@@ -167,9 +167,9 @@ def closes() -> dict[float, float]:
     return found
 
 
-def chain_of(path: str, source: str) -> Chain:
-    """A chain with the features of a file."""
-    user = {"features": ({"path": path, "source": source},)}
+def chain_of(path: str, source: str, kind: str = "features") -> Chain:
+    """A chain with the features, or the engines, of a file."""
+    user = {kind: ({"path": path, "source": source},)}
     return Chain(SETTINGS.model_validate({**SETTINGS.model_dump(), "user": user}))
 
 
@@ -194,4 +194,89 @@ def test_honest_features_are_clean() -> None:
     """A pure memory, a constant table and compiled code are no leaks."""
     make = partial(chain_of, "mine.py", HEAD + HONEST + COMPILED)
     report = check(make, sample, FULL)
+    assert not report.leaks, report.line()
+
+
+ENGINES: Final = """
+from pipeline.stages.engines import engine
+
+def count(state, close, rose):
+    state[0] += rose
+    state[1] += 1
+
+@engine(inputs=("close",), periods=2, says="probability", state=2, learn=count)
+def honest(state, close):
+    \"\"\"How often it rose.\"\"\"
+    return (state[0] + 1) / (state[1] + 2)
+"""
+# Each defines the function `leaky`, and `learn` if it learns.
+ENGINE_LEAKS: Final = {
+    "table read at the start": """
+import json
+from pathlib import Path
+TABLE = json.loads(Path("DATA").read_text())["closes"]
+
+def leaky(close):
+    return TABLE.get(repr(float(close[-1])), 0.0) - close[-1]
+""",
+    "file read when it learns": """
+def learn(state, close, rose):
+    with open("DATA") as file:
+        state[0] += len(file.read()) * rose
+
+def leaky(state, close):
+    return state[0]
+""",
+    "outcomes in a list": """
+KNOWN = []
+
+def learn(state, close, rose):
+    KNOWN.append(rose)
+
+def leaky(state, close):
+    return sum(KNOWN) - len(KNOWN) / 2
+""",
+    "closes of all symbols": """
+SEEN = [0.0]
+
+def leaky(close):
+    SEEN[0] += close[-1]
+    return SEEN[0]
+""",
+    "chance": """
+import random
+
+def leaky(close):
+    return random.random() - 0.5
+""",
+}
+
+
+@pytest.mark.parametrize("name", ENGINE_LEAKS)
+def test_a_leak_in_an_engine_is_found(name: str, tmp_path: Path) -> None:
+    """The report names the column of the engine first, and not that of the honest one."""
+    data = tmp_path / "future.json"
+    data.write_text(json.dumps({"closes": {repr(k): v for k, v in closes().items()}}))
+    body = ENGINE_LEAKS[name].replace("DATA", str(data))
+    learns = "state=1, learn=learn, " if "def learn" in body else ""
+    declared = (
+        'leaky.__doc__ = "It leaks."\n'
+        f'engine(inputs=("close",), periods=3, {learns}name="leaky")(leaky)\n'
+    )
+    make = partial(chain_of, "mine.py", ENGINES + body + declared, "engines")
+    report = check(make, sample, QUICK)
+    found = [(leak.stage, leak.column) for leak in report.leaks]
+    assert found[0] == ("predictions", "p_leaky")
+    assert ("predictions", "p_honest") not in found
+
+
+def test_honest_engines_are_clean() -> None:
+    """One that learns in its state, and a score."""
+    source = ENGINES + (
+        '@engine(inputs=("rsi_14",), periods=1, compiled=True)\n'
+        "def against(rsi):\n"
+        '    "Against an RSI that is far from 50."\n'
+        "    return 50.0 - rsi[-1]\n"
+    )
+    report = check(partial(chain_of, "mine.py", source, "engines"), sample, FULL)
     assert not report.leaks, report.line()

@@ -82,4 +82,4 @@ def test_a_strategys_slip_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A parameter that its file does not ask for."""
     sets = ("--set", f'user.features=["{STRATEGY}"]', "--vary", "user.parameters.fast=1,2")
     line = slip(tmp_path, monkeypatch, "sweep", "walk.csv", *sets, "--out", "out")
-    assert "user.parameters.fast: no file of user.features asks for it" in line
+    assert "user.parameters.fast: no file of user.features or user.engines asks for it" in line

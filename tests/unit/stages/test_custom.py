@@ -93,7 +93,7 @@ def test_parameters_replace_what_a_file_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("shrt=5", "user.parameters.shrt: no file of user.features asks for it"),
+        ("shrt=5", "user.parameters.shrt: no file of user.features or user.engines asks for it"),
         ("short=5.5", "user.parameters.short: 5.5 is no int, as 20 is"),
         ("short=true", "True is no int"),
         ('short="x"', "'x' is no int"),

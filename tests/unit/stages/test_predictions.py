@@ -5,77 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from river import linear_model, optim, preprocessing
 
 from pipeline.errors import MisuseError
-from pipeline.stages.base import Block
 from pipeline.stages.predictions import LogitSettings, Predictions, PredictionsSettings
-from schemas.arrivals import Arrivals
-from schemas.blocks import ENGINES, Array, empty
+from schemas.blocks import ENGINES, Array
+from tests.fixtures.predicting import INPUTS, bars_of, predict
 
-NOTHING = Arrivals(0, {}, [])
-SYMBOLS = ["A", "B", "C"]
 SAID = tuple(f"p_{name}" for name in ENGINES)
 WEIGHTS = tuple(f"w_{name}" for name in ENGINES)
-RULES = ("bar_ret_1", "bar_ret_20", "bar_ewma_vol", "boll_z_20", "vwap_dev_20", "donchian_pos_20",
-         "realized_vol_20")  # fmt: skip
-INPUTS = LogitSettings().inputs
-BARS = ("symbol", "life", "scale", "stale", "close")
-
-
-def bars_of(n: int, seed: int, symbols: int = 1) -> dict[str, Array]:
-    """Columns of bars, features and regimes by name; closes often repeat, features are often null.
-
-    Now and then a bar is stale, the instrument changes, or its units do.
-    """
-    rng = np.random.default_rng(seed)
-    found: dict[str, Array] = {name: rng.normal(0, 1, n) for name in sorted({*RULES, *INPUTS})}
-    for values in found.values():
-        values[rng.random(n) < 0.1] = np.nan
-    found["bar_ret_1"][rng.random(n) < 0.3] = 0.0
-    found["bar_ewma_vol"] = np.where(rng.random(n) < 0.05, 0.0, rng.uniform(1e-4, 1e-2, n))
-    found["realized_vol_20"] = np.abs(found["realized_vol_20"]) * 0.02
-    found["donchian_pos_20"] = np.clip(rng.uniform(-0.5, 1.5, n), 0.0, 1.0)
-    found["symbol"] = rng.integers(0, symbols, n).astype(np.int32)
-    scale = np.where(rng.random(n) < 0.01, 0.5, 1.0)
-    found["life"], found["scale"] = np.zeros(n, np.int32), np.ones(n)
-    moves = rng.integers(-1, 2, n) * 0.25
-    found["close"] = np.empty(n)
-    for s in range(symbols):
-        mine = found["symbol"] == s
-        new = rng.random(mine.sum()) < 0.002
-        found["life"][mine] = np.cumsum(new) + s
-        found["bar_ret_1"][np.flatnonzero(mine)[new]] = np.nan  # nothing came before it
-        found["scale"][mine] = np.cumprod(scale[mine])
-        found["close"][mine] = (4096 + np.cumsum(moves[mine])) * found["scale"][mine]
-    found["stale"] = (rng.random(n) < 0.03).astype(np.int32)
-    found["vol"] = rng.integers(-1, 3, n).astype(np.int32)
-    found["trend"] = rng.integers(-1, 2, n).astype(np.int32)
-    return found
-
-
-def predict(columns: Mapping[str, Array], block: int | None = None, **options: Any) -> pd.DataFrame:
-    """The stage over bars with these columns; what is not given is null, of one symbol."""
-    n = len(columns["close"])
-    rows = {name: empty(name, n, SYMBOLS) for name in ("bars", "features", "regimes")}
-    plain = {"symbol": 0, "life": 0, "stale": 0, "scale": 1.0}
-    for name, value in plain.items():
-        for each in rows.values():
-            if name in each.columns:
-                each.columns[name][:] = value
-    for name, values in columns.items():
-        for each in rows.values():
-            if name in each.columns:
-                each.columns[name][:] = values
-    stage = Predictions(PredictionsSettings.model_validate(options))
-    parts = []
-    for start in range(0, n, block or n):
-        part = slice(start, start + (block or n))
-        step = stage.step(Block(NOTHING, {name: each.take(part) for name, each in rows.items()}))
-        parts.append(pd.DataFrame(dict(step.rows["predictions"].columns)))
-    return pd.concat(parts, ignore_index=True)
 
 
 class Reference:

@@ -3,6 +3,7 @@
 Rows are cut off as views with wild values behind them, which a loop that reads on would find.
 """
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from schemas.blocks import STAGES, Array, Rows, own_columns
 from tests.fixtures.regimes import FOLLOWED
 from tests.fixtures.ticks import arrivals_of, settings_of, walk
 
+STRATEGY = Path(__file__).parents[2] / "fixtures" / "strategies" / "own_engines.py"
 CAME = arrivals_of(walk(2000))
 OPTIONS: dict[str, Any] = {
     "bars": {"clock": "time:5s"},
@@ -144,9 +146,10 @@ def test_tags_that_are_none(which: str, tag: int) -> None:
 @pytest.mark.parametrize("size", [1, 7, 2000])
 @pytest.mark.parametrize("stage", STAGES[:-1])
 def test_any_short_stage_is_survived(stage: str, size: int, keep: slice) -> None:
-    """The stages behind it give rows of equal columns, with a user's feature too."""
+    """The stages behind it give rows of equal columns, with a user's feature and engines too."""
     with own_columns():
-        user = {"features": [{"path": "mine.py", "source": FEATURE}]}
+        engines = [{"path": "mine.py", "source": STRATEGY.read_text()}]
+        user = {"features": [{"path": "mine.py", "source": FEATURE}], "engines": engines}
         found = run(stage, keep, size=size, user=user)
         for name, columns in found.items():
             assert len({len(values) for values in columns.values()}) == 1, name
