@@ -1,11 +1,14 @@
 """What a client may learn of an error, and the only way errors leave the server."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Final
 
 import structlog
 from graphql import GraphQLError
 
+from pipeline.errors import UnavailableError
 from pipeline.settings import fresh_id
 
 _log: Final = structlog.get_logger("api")
@@ -46,6 +49,21 @@ class LimitedError(ApiError):
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(Code.LIMITED, message)
         self.seconds = seconds
+
+
+@contextmanager
+def masked(event: str, message: str, *also: type[Exception]) -> Iterator[None]:
+    """Say to clients that a server is away, and why to the log only: that text holds addresses.
+
+    Raises:
+        ApiError: the block failed by an `UnavailableError` or one of these.
+    """
+    kinds: tuple[type[Exception], ...] = (UnavailableError, *also)
+    try:
+        yield
+    except kinds as error:
+        _log.warning(event, error=" ".join(str(error).split()))
+        raise ApiError(Code.UNAVAILABLE, message) from error
 
 
 def error_body(code: Code, message: str) -> dict[str, Any]:

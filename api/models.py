@@ -1,8 +1,5 @@
 """The resolvers of the registry of models."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -10,17 +7,20 @@ from ariadne import MutationType, ObjectType, QueryType
 from graphql import GraphQLResolveInfo
 
 from api.context import Context
-from api.errors import ApiError, Code
-from api.scalars import read_moment_of
-from pipeline.errors import ConflictError, MisuseError, RefusedError, UnavailableError
+from api.errors import ApiError, Code, masked
+from pipeline.errors import ConflictError, MisuseError, RefusedError
 from pipeline.models import announce, registry
+from pipeline.models.announce import Announced
 from pipeline.models.registry import Change
-from pipeline.store.pool import Pool
 
 Info = GraphQLResolveInfo[Context]
 Row = dict[str, Any]
 _REASON: Final = 500  # characters
 _NAME: Final = 64
+_UNTOLD: Final = (
+    "Kafka or Postgres does not answer; the change may have been made without the stream being"
+    " told: look at `modelVersions`, then ask for it again"
+)
 _log: Final = structlog.get_logger("api")
 
 query: Final = QueryType()
@@ -37,13 +37,6 @@ async def resolve_versions(_: None, info: Info, model: str | None = None) -> lis
     return found[-services.settings.api.page_max :]
 
 
-@version_type.field("madeAt")
-def resolve_made_at(version: Row, _: Info) -> int:
-    """A time of the database in ns."""
-    made: datetime = version["made_at"]
-    return read_moment_of(made)
-
-
 @version_type.field("heldOut")
 def resolve_held_out(version: Row, _: Info) -> Row:
     """The scores in the figures of a version."""
@@ -54,28 +47,17 @@ def resolve_held_out(version: Row, _: Info) -> Row:
 @mutation.field("promoteModel")
 async def resolve_promote(_: None, info: Info, version: str, reason: str) -> Change:
     """Promote, as `tickstream models promote` does."""
-    services = info.context.services
-    async with _registry(info, reason) as (pool, kafka):
-        change = await announce.promote(
-            pool, kafka, _name(version), services.settings.chain.feature_set, reason
-        )
-    return _told(info, "model_promoted", change)
+    return await _changed(info, "model_promoted", announce.promote, version, reason)
 
 
 @mutation.field("rollbackModel")
 async def resolve_rollback(_: None, info: Info, model: str, reason: str) -> Change:
     """Go back, as `tickstream models rollback` does."""
-    services = info.context.services
-    async with _registry(info, reason) as (pool, kafka):
-        change = await announce.rollback(
-            pool, kafka, _name(model), services.settings.chain.feature_set, reason
-        )
-    return _told(info, "model_rolled_back", change)
+    return await _changed(info, "model_rolled_back", announce.rollback, model, reason)
 
 
-@asynccontextmanager
-async def _registry(info: Info, reason: str) -> AsyncIterator[tuple[Pool, str]]:
-    """The pool and the broker for a change.
+async def _changed(info: Info, event: str, change: Announced, name: str, reason: str) -> Change:
+    """Change which version is active, by the name of a version or a model.
 
     Raises:
         ApiError: the change was not made, or may not have been told.
@@ -83,23 +65,24 @@ async def _registry(info: Info, reason: str) -> AsyncIterator[tuple[Pool, str]]:
     services = info.context.services
     if len(reason) > _REASON or (reason and not reason.isprintable()):
         raise ApiError(Code.BAD_INPUT, f"a reason has at most {_REASON} printable characters")
-    if services.settings.kafka is None:
-        raise ApiError(Code.UNAVAILABLE, "this server has no broker: set TICKSTREAM_KAFKA")
+    kafka, feature_set_of = services.kafka, services.settings.chain.feature_set
     async with services.postgres() as pool:
         try:
-            yield pool, services.settings.kafka
+            with masked("change_failed", _UNTOLD):
+                changed = await change(pool, kafka, _name(name), feature_set_of, reason)
         except MisuseError as error:
             raise ApiError(Code.BAD_INPUT, str(error)) from error
         except (ConflictError, RefusedError) as error:
             raise ApiError(Code.CONFLICT, str(error)) from error
-        except UnavailableError as error:
-            # Its text holds an address.
-            _log.warning("change_failed", error=" ".join(str(error).split()))
-            message = (
-                "Kafka or Postgres does not answer; the change may have been made without the"
-                " stream being told: look at `modelVersions`, then ask for it again"
-            )
-            raise ApiError(Code.UNAVAILABLE, message) from error
+    if changed.changed:
+        _log.info(
+            event,
+            model=changed.model,
+            version=changed.version,
+            former=changed.former,
+            principal=info.context.principal.id,
+        )
+    return changed
 
 
 def _name(text: str) -> str:
@@ -111,18 +94,6 @@ def _name(text: str) -> str:
     if not 0 < len(text) <= _NAME or not text.isascii() or not text.isprintable():
         raise ApiError(Code.BAD_INPUT, f"a name has 1 to {_NAME} printable ASCII characters")
     return text
-
-
-def _told(info: Info, event: str, change: Change) -> Change:
-    if change.changed:
-        _log.info(
-            event,
-            model=change.model,
-            version=change.version,
-            former=change.former,
-            principal=info.context.principal.id,
-        )
-    return change
 
 
 BINDABLES: Final = [query, mutation, version_type]

@@ -17,9 +17,9 @@ _DECIMAL: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
 @date_time.serializer
-def write_time(value: int) -> str:
-    """Nanoseconds since 1970 UTC as text."""
-    return format_rfc3339(value)
+def write_time(value: int | datetime) -> str:
+    """Nanoseconds since 1970 UTC, or a time of the database, as text."""
+    return format_rfc3339(_nanos(value) if isinstance(value, datetime) else value)
 
 
 @date_time.value_parser
@@ -31,7 +31,7 @@ def read_time(value: Any) -> int:
     return nanos
 
 
-def read_moment_of(moment: datetime) -> int:
+def _nanos(moment: datetime) -> int:
     """A time of the database, which has microseconds, in ns."""
     return (moment - _EPOCH) // _MICROSECOND * 1000
 

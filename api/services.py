@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from api.errors import ApiError, Code
+from api.errors import ApiError, Code, masked
 from api.hub import Hub
 from api.instruments import Instruments
 from api.mirror import Mirror
@@ -68,14 +68,24 @@ class Services:
         Raises:
             ApiError: Postgres is away, or has no tables yet.
         """
+        away = "Postgres is away; try again in a moment"
         try:
-            yield self._opened()
-        except (UnavailableError, *RETRYABLE) as error:
-            _log.warning("postgres_failed", error=" ".join(str(error).split()))
-            raise ApiError(Code.UNAVAILABLE, "Postgres is away; try again in a moment") from error
+            with masked("postgres_failed", away, *RETRYABLE):
+                yield self._opened()
         except StateError as error:
             message = "the database has no tables yet: run `tickstream migrate`"
             raise ApiError(Code.UNAVAILABLE, message) from error
+
+    @property
+    def kafka(self) -> str:
+        """The address of the broker.
+
+        Raises:
+            ApiError: this server has none.
+        """
+        if self.settings.kafka is None:
+            raise ApiError(Code.UNAVAILABLE, "this server has no broker: set TICKSTREAM_KAFKA")
+        return self.settings.kafka
 
     def _opened(self) -> Pool:
         if self._pool is None:

@@ -302,6 +302,11 @@ def names_of(stage: str) -> tuple[str, ...]:
     return tuple(column.name for column in COLUMNS[stage])
 
 
+def numbers_of(*stages: str) -> dict[str, Column]:
+    """The columns of numbers of these stages by name."""
+    return {c.name: c for stage in stages for c in COLUMNS[stage] if c.kind == "float64"}
+
+
 def engines() -> tuple[str, ...]:
     """The engines that have a column `p_<name>` in `predictions`, in order."""
     names = (name for name in names_of("predictions") if name != "p_up")

@@ -1,6 +1,5 @@
 """A version of the engine gbdt as a document: trees, what they look at, and what they come from."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -9,11 +8,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.blocks import Array
-from schemas.models import digest_of
+from schemas.models import artifact_of, content_of, digest_of
 from schemas.trees import TreeModel, read_trees
 
 GBDT: Final = "gbdt"
-ARTIFACT_VERSION: Final = 1
 HORIZON_MOST: Final = 10_000
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{32,64}$")]
@@ -120,10 +118,7 @@ def gbdt_artifact(
     did on what lay behind it.
     """
     told = data.model_dump(mode="json")
-    document = {
-        "kind": GBDT,
-        "schema_version": ARTIFACT_VERSION,
-        "version": f"{GBDT}-{digest_of([trees, feature_set, horizon, told])[:12]}",
+    content = {
         "trees": trees,
         "feature_set": feature_set,
         "horizon": horizon,
@@ -132,7 +127,9 @@ def gbdt_artifact(
         "data": told,
         "metrics": metrics.model_dump(mode="json"),
     }
-    return {**document, "hash": digest_of(document)}
+    return artifact_of(
+        GBDT, f"{GBDT}-{digest_of([trees, feature_set, horizon, told])[:12]}", content
+    )
 
 
 def read_gbdt(body: bytes) -> Gbdt:
@@ -141,17 +138,7 @@ def read_gbdt(body: bytes) -> Gbdt:
     Raises:
         ValueError: it is none, or it is not as it was written; in one line.
     """
-    try:
-        document = json.loads(body)
-    except ValueError as error:
-        raise ValueError(f"no JSON: {error}") from error
-    if not isinstance(document, dict) or document.get("kind") != GBDT:
-        raise ValueError('no artifact of boosted trees: it has no "kind": "gbdt"')
-    if document.get("schema_version") != ARTIFACT_VERSION:
-        raise ValueError("an artifact of another version of tickstream: train it anew")
-    found = document.pop("hash", None)
-    if found != digest_of(document):
-        raise ValueError("damaged: its hash is not that of its content; train it anew")
+    document = content_of(body, GBDT, "boosted trees")
     try:
         told = _Document.model_validate(document)
     except ValidationError as error:

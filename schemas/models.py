@@ -110,6 +110,33 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def artifact_of(kind: str, version: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored of a version; `hash` is of all the rest of it."""
+    head = {"kind": kind, "schema_version": ARTIFACT_VERSION, "version": version}
+    document = {**head, **content}
+    return {**document, "hash": digest_of(document)}
+
+
+def content_of(body: bytes, kind: str, named: str) -> dict[str, Any]:
+    """What `artifact_of` was made of, the head with it.
+
+    Raises:
+        ValueError: it is no artifact of this kind, or not as it was written; in one line.
+    """
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise ValueError(f"no JSON: {error}") from error
+    if not isinstance(document, dict) or document.get("kind") != kind:
+        raise ValueError(f'no artifact of {named}: it has no "kind": "{kind}"')
+    if document.get("schema_version") != ARTIFACT_VERSION:
+        raise ValueError("an artifact of another version of tickstream: train it anew")
+    found = document.pop("hash", None)
+    if found != digest_of(document):
+        raise ValueError("damaged: its hash is not that of its content; train it anew")
+    return document
+
+
 def hmm_artifact(
     symbols: Mapping[str, HmmParameters], data: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -119,15 +146,8 @@ def hmm_artifact(
     `data` tells what it was fitted on, `metrics` how well it fits.
     """
     told = {name: one.model_dump(mode="json") for name, one in symbols.items()}
-    document = {
-        "kind": HMM,
-        "schema_version": ARTIFACT_VERSION,
-        "version": f"{HMM}-{digest_of([told, data])[:12]}",
-        "symbols": told,
-        "data": dict(data),
-        "metrics": dict(metrics),
-    }
-    return {**document, "hash": digest_of(document)}
+    content = {"symbols": told, "data": dict(data), "metrics": dict(metrics)}
+    return artifact_of(HMM, f"{HMM}-{digest_of([told, data])[:12]}", content)
 
 
 def read_hmm(text: bytes) -> HmmModel:
@@ -136,17 +156,7 @@ def read_hmm(text: bytes) -> HmmModel:
     Raises:
         ValueError: it is none, or it is not as it was written.
     """
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"no JSON: {error}") from error
-    if not isinstance(document, dict) or document.get("kind") != HMM:
-        raise ValueError('no artifact of a hidden Markov model: it has no "kind": "hmm"')
-    if document.get("schema_version") != ARTIFACT_VERSION:
-        raise ValueError("an artifact of another version of tickstream: train it anew")
-    found = document.pop("hash", None)
-    if found != digest_of(document):
-        raise ValueError("damaged: its hash is not that of its content; train it anew")
+    document = content_of(text, HMM, "a hidden Markov model")
     try:
         return HmmModel(version=document.get("version"), symbols=document.get("symbols"))
     except ValidationError as error:

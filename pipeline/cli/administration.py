@@ -18,11 +18,12 @@ from pipeline.cli.options import (
     run,
     servers_for,
     settings_of,
+    with_pool,
 )
 from pipeline.errors import TickstreamError
 from pipeline.settings import Settings
 from pipeline.store.migrate import migrate as apply_migrations
-from pipeline.store.pool import open_pool
+from pipeline.store.pool import pooled
 from schemas.blocks import COLUMNS
 from schemas.ticks import tick_json_schema
 from schemas.topics import TOPICS
@@ -60,16 +61,7 @@ def topics(sets: tuple[str, ...], data_dir: Path | None, *, as_json: bool) -> No
 def migrate(sets: tuple[str, ...], data_dir: Path | None) -> None:
     """Bring the tables of Postgres up to this version."""
     settings = settings_of(sets)
-    (postgres,) = demand(named_or_running(settings, data_dir), "postgres")
-
-    async def apply() -> list[str]:
-        pool = await open_pool(postgres, settings.store)
-        try:
-            return await apply_migrations(pool)
-        finally:
-            await pool.close()
-
-    applied = run(apply())
+    applied = with_pool(settings, data_dir, apply_migrations)
     click.echo("\n".join(f"applied {name}" for name in applied) or "up to date")
 
 
@@ -139,13 +131,10 @@ async def _kafka(_: Settings, address: str) -> str:
 
 
 async def _postgres(settings: Settings, address: str) -> str:
-    pool = await open_pool(address, settings.store)
-    try:
+    async with pooled(address, settings.store) as pool:
         version = str(await pool.fetchval("SHOW server_version"))
         there = await pool.fetchval("SELECT to_regclass('migrations') IS NOT NULL")
-        return f"version {version}" + ("" if there else ", not migrated yet")
-    finally:
-        await pool.close()
+    return f"version {version}" + ("" if there else ", not migrated yet")
 
 
 async def _redis(settings: Settings, address: str) -> str:

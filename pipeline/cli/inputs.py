@@ -13,7 +13,7 @@ from pipeline.replay.shared_ticks import TicksWriter
 from pipeline.replay.sharing import Shared, share_file, share_stored, share_topic
 from pipeline.settings import Settings
 from pipeline.sources.files import AS_IT_IS, Reading
-from pipeline.store.pool import open_pool
+from pipeline.store.pool import pooled
 from schemas.topics import PRICES
 
 
@@ -63,8 +63,5 @@ async def _topic(
 async def _stored(
     postgres: str, settings: Settings, first: int | None, last: int | None, writer: TicksWriter
 ) -> Shared:
-    pool = await open_pool(postgres, settings.store)
-    try:
+    async with pooled(postgres, settings.store) as pool:
         return await share_stored(pool, writer, first, last)
-    finally:
-        await pool.close()

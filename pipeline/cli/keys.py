@@ -1,38 +1,19 @@
 """`keys`: who may use the API."""
 
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 
-from pipeline.cli.options import DATA_DIR, JSON, SETS, demand, named_or_running, run, settings_of
+from pipeline.cli.options import DATA_DIR, JSON, SETS, settings_of, with_pool
 from pipeline.store.keys import NewKey, Role, create_key, list_keys, revoke_key, rotate_key
-from pipeline.store.pool import Pool, open_pool
 
-T = TypeVar("T")
 _ID: Final = click.argument("key_id", metavar="ID")
 _LONGEST: Final = 36_500  # days
 _OVERLAP: Final = 60  # minutes
-
-
-def _with_pool(
-    sets: tuple[str, ...], data_dir: Path | None, work: Callable[[Pool], Awaitable[T]]
-) -> T:
-    settings = settings_of(sets)
-    (postgres,) = demand(named_or_running(settings, data_dir), "postgres")
-
-    async def open_and_work() -> T:
-        pool = await open_pool(postgres, settings.store)
-        try:
-            return await work(pool)
-        finally:
-            await pool.close()
-
-    return run(open_and_work())
 
 
 def _show(made: NewKey, *, as_json: bool) -> None:
@@ -71,7 +52,9 @@ def create(
 ) -> None:
     """Make a key for NAME and print it: the only time that it can be seen."""
     lifetime = None if days is None else timedelta(days=days)
-    made = _with_pool(sets, data_dir, lambda pool: create_key(pool, name, Role(role), lifetime))
+    made = with_pool(
+        settings_of(sets), data_dir, lambda pool: create_key(pool, name, Role(role), lifetime)
+    )
     _show(made, as_json=as_json)
 
 
@@ -81,7 +64,7 @@ def create(
 @JSON
 def list_all(sets: tuple[str, ...], data_dir: Path | None, *, as_json: bool) -> None:
     """Every key with its role and state; never the key itself."""
-    found = _with_pool(sets, data_dir, list_keys)
+    found = with_pool(settings_of(sets), data_dir, list_keys)
     if as_json:
         click.echo(json.dumps(found, default=str))
         return
@@ -108,7 +91,7 @@ def rotate(
 ) -> None:
     """Make a key that replaces the valid key ID, and print it."""
     span = timedelta(minutes=overlap)
-    made = _with_pool(sets, data_dir, lambda pool: rotate_key(pool, key_id, span))
+    made = with_pool(settings_of(sets), data_dir, lambda pool: rotate_key(pool, key_id, span))
     _show(made, as_json=as_json)
 
 
@@ -118,5 +101,5 @@ def rotate(
 @DATA_DIR
 def revoke(key_id: str, sets: tuple[str, ...], data_dir: Path | None) -> None:
     """End the key ID at once: requests are refused and open sockets closed within seconds."""
-    _with_pool(sets, data_dir, lambda pool: revoke_key(pool, key_id))
+    with_pool(settings_of(sets), data_dir, lambda pool: revoke_key(pool, key_id))
     click.echo(f"revoked {key_id}")

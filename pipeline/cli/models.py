@@ -1,9 +1,9 @@
 """`models`: the registry."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
@@ -14,34 +14,18 @@ from pipeline.cli.options import (
     SETS,
     demand,
     named_or_running,
-    run,
     settings_of,
+    with_pool,
 )
 from pipeline.models import announce, registry
+from pipeline.models.announce import Announced
 from pipeline.models.registry import Change
 from pipeline.settings import Settings
-from pipeline.store.pool import Pool, open_pool
+from pipeline.store.pool import Pool
 from pipeline.store.statements import statement
 
-T = TypeVar("T")
 _TOP: Final = 10  # features
 _REASON: Final = click.option("--reason", default="", help="Why, for the log.")
-
-
-def with_pool(
-    settings: Settings, data_dir: Path | None, work: Callable[[Pool, str], Awaitable[T]], *also: str
-) -> T:
-    """Work with the database, and with the address of the broker if `also` asks for "kafka"."""
-    postgres, *others = demand(named_or_running(settings, data_dir), "postgres", *also)
-
-    async def open_and_work() -> T:
-        pool = await open_pool(postgres, settings.store)
-        try:
-            return await work(pool, *(others or [""]))
-        finally:
-            await pool.close()
-
-    return run(open_and_work())
 
 
 @click.group()
@@ -58,7 +42,7 @@ def list_all(
     name: str | None, sets: tuple[str, ...], data_dir: Path | None, *, as_json: bool
 ) -> None:
     """Every version, or those of the model NAME; `*` marks the active one."""
-    found = with_pool(settings_of(sets), data_dir, lambda pool, _: registry.versions(pool, name))
+    found = with_pool(settings_of(sets), data_dir, lambda pool: registry.versions(pool, name))
     if as_json:
         click.echo(json.dumps(found, default=str))
         return
@@ -79,7 +63,7 @@ def list_all(
 @JSON
 def show(version: str, sets: tuple[str, ...], data_dir: Path | None, *, as_json: bool) -> None:
     """All that is known of a VERSION."""
-    told = with_pool(settings_of(sets), data_dir, lambda pool, _: _all_of(pool, version))
+    told = with_pool(settings_of(sets), data_dir, lambda pool: _all_of(pool, version))
     if as_json:
         click.echo(json.dumps(told, default=str))
         return
@@ -133,14 +117,7 @@ def promote(
     refused.
     """
     settings = settings_of(sets, bar)
-    feature_set_of = settings.chain.feature_set
-    change = with_pool(
-        settings,
-        data_dir,
-        lambda pool, kafka: announce.promote(pool, kafka, version, feature_set_of, reason),
-        "kafka",
-    )
-    _tell(change, as_json=as_json)
+    _tell(_changed(settings, data_dir, announce.promote, version, reason), as_json=as_json)
 
 
 @models.command()
@@ -164,14 +141,19 @@ def rollback(
     Give the --bar and --set of the live run.
     """
     settings = settings_of(sets, bar)
-    feature_set_of = settings.chain.feature_set
-    change = with_pool(
+    _tell(_changed(settings, data_dir, announce.rollback, name, reason), as_json=as_json)
+
+
+def _changed(
+    settings: Settings, data_dir: Path | None, change: Announced, name: str, reason: str
+) -> Change:
+    """Promote or go back; both stores of the news are demanded before the first is touched."""
+    _, kafka = demand(named_or_running(settings, data_dir), "postgres", "kafka")
+    return with_pool(
         settings,
         data_dir,
-        lambda pool, kafka: announce.rollback(pool, kafka, name, feature_set_of, reason),
-        "kafka",
+        lambda pool: change(pool, kafka, name, settings.chain.feature_set, reason),
     )
-    _tell(change, as_json=as_json)
 
 
 def _tell(change: Change, *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,6 +20,7 @@ from pipeline.sources.factors import read_factors
 from pipeline.sources.files import Reading
 from pipeline.sources.localtime import Fold, LocalTimes
 from pipeline.stages.bars import parse_clock
+from pipeline.store.pool import Pool, pooled
 from schemas.times import NO_TIME, parse_time
 
 _OFFSETS: Final = re.compile(r"([0-9]{1,9}):([0-9]{0,18})-([0-9]{0,18})")
@@ -101,6 +102,21 @@ def named_or_running(settings: Settings, data_dir: Path | None) -> dict[str, str
         "postgres": settings.postgres or running.get("postgres"),
         "redis": settings.redis or running.get("redis"),
     }
+
+
+def with_pool(settings: Settings, data_dir: Path | None, work: Callable[[Pool], Awaitable[T]]) -> T:
+    """Run a command's work with the database.
+
+    Raises:
+        MisuseError: no Postgres is named or running.
+    """
+    (postgres,) = demand(named_or_running(settings, data_dir), "postgres")
+
+    async def open_and_work() -> T:
+        async with pooled(postgres, settings.store) as pool:
+            return await work(pool)
+
+    return run(open_and_work())
 
 
 def demand(addresses: dict[str, str | None], *names: str) -> tuple[str, ...]:

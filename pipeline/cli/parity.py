@@ -33,7 +33,7 @@ from pipeline.replay.warm import warm
 from pipeline.servers import Addresses
 from pipeline.settings import Settings
 from pipeline.store import reads
-from pipeline.store.pool import Pool, open_pool
+from pipeline.store.pool import Pool, pooled
 
 
 @click.command()
@@ -90,8 +90,7 @@ async def _parity(
     limits: Mapping[int, Limits] | None,
     progress: Progress,
 ) -> ParityReport:
-    pool = await open_pool(addresses.postgres, settings.store)
-    try:
+    async with pooled(addresses.postgres, settings.store) as pool:
         marks = await stored_marks(pool, settings)
         if not marks:
             raise UncheckedError("nothing is stored for this worker.group: there is no live run")
@@ -104,8 +103,6 @@ async def _parity(
         else:
             ranges = await _between(pool, times)
         return await compare(addresses.kafka, pool, settings, ranges, progress)
-    finally:
-        await pool.close()
 
 
 async def _all(pool: Pool, settings: Settings, marks: Mapping[int, int]) -> dict[int, Range]:

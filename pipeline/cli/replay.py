@@ -39,7 +39,7 @@ from pipeline.replay.kept import open_topic
 from pipeline.replay.warm import warm
 from pipeline.settings import Settings
 from pipeline.sources.localtime import Fold
-from pipeline.store.pool import open_pool
+from pipeline.store.pool import pooled
 from schemas.topics import PRICES
 
 Times = tuple[int | None, int | None]  # --from and --to in ns
@@ -182,8 +182,5 @@ async def _topic(
 async def _stored(
     dsn: str, out: Path, settings: Settings, first: int | None, last: int | None, progress: Progress
 ) -> dict[str, Any]:
-    pool = await open_pool(dsn, settings.store)
-    try:
+    async with pooled(dsn, settings.store) as pool:
         return await replay_stored(pool, out, settings, progress, first, last)
-    finally:
-        await pool.close()

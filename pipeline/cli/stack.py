@@ -17,7 +17,7 @@ from pipeline.servers.ports import claim, is_free
 from pipeline.servers.services import Service
 from pipeline.settings import ApiSettings, Settings, child_environment
 from pipeline.store.migrate import migrate
-from pipeline.store.pool import open_pool
+from pipeline.store.pool import pooled
 
 _WATCH: Final = 0.2
 _API_START: Final = 30.0
@@ -66,11 +66,8 @@ async def prepare(addresses: Addresses, settings: Settings) -> None:
     """Make topics and tables."""
 
     async def tables() -> None:
-        pool = await open_pool(addresses.postgres, settings.store)
-        try:
+        async with pooled(addresses.postgres, settings.store) as pool:
             await migrate(pool)
-        finally:
-            await pool.close()
 
     await asyncio.gather(ensure_topics(addresses.kafka, settings.topics), tables())
 

@@ -8,8 +8,16 @@ from typing import Any
 
 import click
 
-from pipeline.cli.models import with_pool
-from pipeline.cli.options import BAR, DATA_DIR, JSON, SETS, settings_of
+from pipeline.cli.options import (
+    BAR,
+    DATA_DIR,
+    JSON,
+    SETS,
+    demand,
+    named_or_running,
+    settings_of,
+    with_pool,
+)
 from pipeline.cli.progress import Progress, display
 from pipeline.disk import write_whole
 from pipeline.errors import MisuseError, UnavailableError
@@ -165,14 +173,14 @@ def train_gbdt_command(
         if as_json:
             click.echo(trained.body.decode())
         return
+    _, kafka = demand(named_or_running(settings, data_dir), "postgres", "kafka")
     try:
         settled = with_pool(
             settings,
             data_dir,
-            lambda pool, kafka: settle(
+            lambda pool: settle(
                 pool, kafka, name, trained, settings.chain.feature_set, promote=promote
             ),
-            "kafka",
         )
     except UnavailableError as error:
         raise UnavailableError(f"{error}; the same command goes on from {display(kept)}") from error

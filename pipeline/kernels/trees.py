@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.kernels.hot import loop, piece
 from schemas.blocks import Array
-from schemas.trees import CATEGORICAL, DEFAULT_LEFT, MISSING, TreeModel
+from schemas.trees import CATEGORICAL, DEFAULT_LEFT, MISSING, TreeModel, Trees
 
 NOTHING: Final = float(np.float32(1e-35))  # LightGBM's kZeroThreshold: what is nearer to 0 is 0
 _MISSING_ZERO, _MISSING_NAN = 1, 2  # the missing types of a node
@@ -35,18 +35,9 @@ def goes_left(decision: int, threshold: float, sets: Array, words: Array, x: flo
 
 
 @piece
-def trees_say(
-    root: Array,
-    feature: Array,
-    decision: Array,
-    child: Array,
-    threshold: Array,
-    leaf: Array,
-    sets: Array,
-    words: Array,
-    x: Array,
-) -> float:
+def trees_say(trees: Trees, x: Array) -> float:
     """The log odds of a row x (features,): the sum of one leaf of each tree, in their order."""
+    root, feature, decision, child, threshold, leaf, sets, words = trees
     total = 0.0
     for t in range(root.shape[0]):
         node = root[t]
@@ -72,20 +63,13 @@ def trees_probability(sigmoid: float, log_odds: float) -> float:
 @loop
 def _run(
     sigmoid: float,
-    root: Array,
-    feature: Array,
-    decision: Array,
-    child: Array,
-    threshold: Array,
-    leaf: Array,
-    sets: Array,
-    words: Array,
+    trees: Trees,
     x: Array,
     log_odds: Array,
     p: Array,
 ) -> None:
     for i in range(x.shape[0]):
-        log_odds[i] = trees_say(root, feature, decision, child, threshold, leaf, sets, words, x[i])
+        log_odds[i] = trees_say(trees, x[i])
         p[i] = trees_probability(sigmoid, log_odds[i])
 
 
@@ -100,5 +84,5 @@ def predict(model: TreeModel, x: Array) -> tuple[Array, Array]:
     if x.ndim != 2 or x.shape[1] != len(model.features):
         raise ValueError(f"rows of {len(model.features)} features are wanted, not {x.shape}")
     log_odds, p = np.empty((2, len(x)))
-    _run(model.sigmoid, *model.trees, np.ascontiguousarray(x, np.float64), log_odds, p)
+    _run(model.sigmoid, model.trees, np.ascontiguousarray(x, np.float64), log_odds, p)
     return log_odds, p

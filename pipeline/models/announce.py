@@ -15,6 +15,9 @@ from schemas.codec import json_bytes
 from schemas.models import Promotion
 from schemas.topics import ALERTS, MODELS
 
+# `promote` or `rollback`: of a version or a model, for a reason.
+Announced = Callable[[Pool, str, str, FeatureSetOf, str], Awaitable[Change]]
+
 
 async def promote(
     pool: Pool,

@@ -16,7 +16,7 @@ from pipeline.kernels import drift as kernels
 from pipeline.kernels.drift import ALARM, COUNT, SIDES, STRIDE
 from pipeline.kernels.learners import CLIP
 from pipeline.stages.base import grow
-from schemas.blocks import COLUMNS, Array, Rows, names_of
+from schemas.blocks import Array, Rows, names_of, numbers_of
 
 Kind = Literal["feature", "engine"]
 Weights = Sequence[Sequence[float]]  # of the bets of each side; their sum is 1
@@ -68,9 +68,9 @@ class DriftRow:
 def watched_features() -> tuple[str, ...]:
     """The features that can be expected to stay what they are, a user's own among them."""
     return tuple(
-        column.name
-        for column in COLUMNS["features"]
-        if column.kind == "float64" and column.unit != "price" and column.name not in _WANDERING
+        name
+        for name, column in numbers_of("features").items()
+        if column.unit != "price" and name not in _WANDERING
     )
 
 

@@ -16,7 +16,7 @@ from pipeline.errors import MisuseError
 from pipeline.replay.engine import STORED, TOPIC, replay_topic
 from pipeline.replay.kept import open_topic
 from pipeline.settings import Settings, load_settings
-from pipeline.store.pool import open_pool
+from pipeline.store.pool import pooled
 from pipeline.store.stored import stored_rows
 from schemas.blocks import COLUMNS, STAGES, Rows, from_arrow
 from schemas.times import NO_TIME, parse_time
@@ -116,11 +116,8 @@ async def _replay(bootstrap: str, request: Request, out: Path, settings: Setting
 async def _stored(settings: Settings, stage: str, start: int | None, end: int | None) -> Rows:
     if settings.postgres is None:
         raise MisuseError("no postgres: set TICKSTREAM_POSTGRES to the address that `up` prints")
-    pool = await open_pool(settings.postgres, settings.store)
-    try:
+    async with pooled(settings.postgres, settings.store) as pool:
         return await stored_rows(pool, stage, start, end)
-    finally:
-        await pool.close()
 
 
 def _table(rows: Rows) -> pd.DataFrame:

@@ -7,8 +7,9 @@ import numpy as np
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from pipeline.errors import MisuseError
 from schemas.arrivals import Arrivals, Gap, Reject
-from schemas.blocks import IDENTITY, Array, Rows
+from schemas.blocks import IDENTITY, Array, Column, Rows, numbers_of
 
 State = Mapping[str, Array]
 HEAD: Final = (*(c.name for c in IDENTITY), "symbol", "ts", "known_at")
@@ -143,6 +144,19 @@ def room(columns: int, n: int, dtype: Any = np.float64) -> Array:
 def cut(table: Array, n: int) -> Array:
     """The first n of each column of a `room`; a copy if rows would keep much else in memory."""
     return table[..., :n] if 4 * n + _LINE >= table.shape[-1] else table[..., :n].copy()
+
+
+def numbers_named(names: Sequence[str], of: str = "") -> list[Column]:
+    """Columns of numbers of bars and features by their names; `of` begins the message.
+
+    Raises:
+        MisuseError: there is none of a name.
+    """
+    known = numbers_of("bars", "features")
+    for name in names:
+        if name not in known:
+            raise MisuseError(f"{of}bars and features have no column of numbers {name}")
+    return [known[name] for name in names]
 
 
 def beside(values: Array, n: int) -> Array:

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import MisuseError, StateError
+from pipeline.errors import StateError
 from pipeline.kernels.bars import ROW, TICKS, TIME
 from pipeline.stages.bars import Bars, BarsSettings, parse_clock
-from pipeline.stages.base import Block, Stage, State, joined
+from pipeline.stages.base import Block, Stage, State, joined, numbers_named
 from pipeline.stages.custom import Custom
 from pipeline.stages.engines import load_engines
 from pipeline.stages.equity import Equity, EquitySettings
@@ -60,20 +60,13 @@ class ChainSettings(BaseModel):
         Raises:
             MisuseError: bars and features have no such column of numbers.
         """
-        known = {
-            column.name: (column.name, column.unit, column.meaning)
-            for stage in ("bars", "features")
-            for column in COLUMNS[stage]
-            if column.kind == "float64"
-        }
-        for name in names:
-            if name not in known:
-                raise MisuseError(f"bars and features have no column of numbers {name}")
+        columns = numbers_named(names)
         decide = self.model_dump(mode="json", include={"guard", "bars", "features", "user"})
         del decide["bars"]["execution_latency"]  # of fills
         for file in decide["user"]["features"]:
             del file["path"]
-        text = json.dumps([decide, [known[name] for name in names]], sort_keys=True)
+        told = [(column.name, column.unit, column.meaning) for column in columns]
+        text = json.dumps([decide, told], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=_DIGEST).hexdigest()
 
 

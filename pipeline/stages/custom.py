@@ -20,13 +20,11 @@ from pipeline.errors import MisuseError
 from pipeline.kernels.jit import uncached
 from pipeline.stages.base import Block, PerSymbol, grown
 from pipeline.stages.user import FEATURE, UserSettings, declared, parameter
-from schemas.blocks import COLUMNS, Array, Column, Rows, extend
+from schemas.blocks import Array, Column, Rows, extend, numbers_of
 
 __all__ = ["feature", "parameter"]  # what a user's file imports
 _LONGEST: Final = 10_000
-_BUILTIN: Final = frozenset(
-    c.name for stage in ("bars", "features") for c in COLUMNS[stage] if c.kind == "float64"
-)
+_BUILTIN: Final = frozenset(numbers_of("bars", "features"))
 Function = Callable[..., Any]
 
 

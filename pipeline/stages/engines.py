@@ -30,7 +30,7 @@ from pipeline.stages.custom import (
     windows,
 )
 from pipeline.stages.user import ENGINE, UserSettings, declared
-from schemas.blocks import COLUMNS, ENGINES, Array, Column, Rows, extend
+from schemas.blocks import ENGINES, Array, Column, Rows, extend, numbers_of
 
 Says = Literal["score", "probability"]
 LOOKED_AT: Final = ("bars", "features", "regimes")  # stages whose numbers an engine may look at
@@ -133,7 +133,7 @@ def load_engines(settings: UserSettings) -> tuple[Engine, ...]:
 def _checked(settings: UserSettings) -> tuple[Engine, ...]:
     found: tuple[Engine, ...] = declared(settings)[ENGINE]
     own = {one.column.name for one in load(settings)}
-    known = own | {c.name for stage in LOOKED_AT for c in COLUMNS[stage] if c.kind == "float64"}
+    known = own | numbers_of(*LOOKED_AT).keys()
     names = set[str]()
     for one in found:
         what = f"engine {one.name}"

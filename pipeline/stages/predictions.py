@@ -6,14 +6,13 @@ from typing import ClassVar, Final, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipeline.errors import MisuseError
 from pipeline.kernels import engines as rules
 from pipeline.kernels import learners
 from pipeline.kernels import predictions as kernels
-from pipeline.stages.base import HEAD, Block, PerSymbol, beside, grow, head, room
+from pipeline.stages.base import HEAD, Block, PerSymbol, beside, grow, head, numbers_named, room
 from pipeline.stages.engines import Engine as OwnEngine
 from pipeline.stages.engines import Own
-from schemas.blocks import COLUMNS, ENGINES, Array, Rows, empty, names_of
+from schemas.blocks import ENGINES, Array, Rows, empty, names_of
 
 Engine = Literal["momentum", "mean_reversion", "breakout", "last_sign", "online_logit", "base_rate"]
 _KINDS: Final = {
@@ -83,7 +82,7 @@ class Predictions(PerSymbol):
     def __init__(self, settings: PredictionsSettings, own: Sequence[OwnEngine] = ()) -> None:
         """Args: the settings, and the user's engines, which always speak."""
         logit = settings.logit
-        _check(logit.inputs)
+        numbers_named(logit.inputs, "predictions.logit.inputs: ")
         self._settings = settings
         self._own = Own(own, settings.horizon)
         names = (*ENGINES, *(one.name for one in own))
@@ -161,17 +160,3 @@ class Predictions(PerSymbol):
         )
         for row, name in zip(self._inputs, self._names, strict=True):
             row[:n] = beside(features[name] if name in features else bars[name], n)
-
-
-def _check(inputs: Sequence[str]) -> None:
-    known = {
-        column.name
-        for stage in ("bars", "features")
-        for column in COLUMNS[stage]
-        if column.kind == "float64"
-    }
-    for name in inputs:
-        if name not in known:
-            raise MisuseError(
-                f"predictions.logit.inputs: bars and features have no column of numbers {name}"
-            )

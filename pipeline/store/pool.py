@@ -246,3 +246,13 @@ async def open_pool(dsn: str, settings: StoreSettings) -> Pool:
     except (*RETRYABLE, asyncpg.PostgresError, ValueError) as error:
         raise _away(error) from error
     return Pool(pool, settings, partial(open_session, dsn, **options))
+
+
+@asynccontextmanager
+async def pooled(dsn: str, settings: StoreSettings) -> AsyncIterator[Pool]:
+    """A pool for the length of a block; raises as `open_pool` does."""
+    pool = await open_pool(dsn, settings)
+    try:
+        yield pool
+    finally:
+        await pool.close()

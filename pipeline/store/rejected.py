@@ -19,17 +19,15 @@ async def newest(
 
 async def values(pool: Pool, places: Sequence[Place]) -> dict[Place, bytes]:
     """The bytes of messages by their places, in order; those that are not there are left out."""
-    partitions, offsets, indexes = zip(*places, strict=True) if places else ((), (), ())
-    rows = await pool.fetch(
-        statement("rejected_values"), list(partitions), list(offsets), list(indexes)
-    )
+    rows = await pool.fetch(statement("rejected_values"), *_columns(places))
     return {(row["partition"], row["offset"], row["index"]): row["value"] for row in rows}
 
 
 async def size(pool: Pool, places: Sequence[Place]) -> int:
     """How many bytes they are together."""
-    partitions, offsets, indexes = zip(*places, strict=True) if places else ((), (), ())
-    found: int = await pool.fetchval(
-        statement("rejected_size"), list(partitions), list(offsets), list(indexes)
-    )
+    found: int = await pool.fetchval(statement("rejected_size"), *_columns(places))
     return found
+
+
+def _columns(places: Sequence[Place]) -> list[list[int]]:
+    return [[place[part] for place in places] for part in range(3)]
