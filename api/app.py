@@ -15,9 +15,10 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Route, WebSocketRoute
 
 from api.access import Access
-from api.context import CacheNotice, Context
+from api.context import Context
 from api.costs import check_cost
 from api.errors import format_error
+from api.execution import RowExecutor
 from api.guard import LocalOnly, is_loopback
 from api.health import healthz, readyz
 from api.latest import LatestLoader
@@ -126,9 +127,8 @@ def create_graphql(services: Services, access: Access, rates: Rates) -> GraphQL:
         introspection=development,
         logger=_silent,
         error_formatter=format_error,
-        http_handler=HTTPHandler(
-            access, rates, seconds=settings.query_seconds, extensions=[CacheNotice]
-        ),
+        execution_context_class=RowExecutor,
+        http_handler=HTTPHandler(access, rates, seconds=settings.query_seconds),
         websocket_handler=WebSocketHandler(
             access, rates, max_operations=settings.subscriptions_max
         ),

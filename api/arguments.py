@@ -44,7 +44,22 @@ async def page_of_names(
     Raises:
         ApiError: it asks for too many.
     """
+    return _page(context, await context.services.symbols(names), first, after)
+
+
+def page_at_once(
+    context: Context, names: list[str] | None, first: int | None, after: str | None
+) -> list[str] | None:
+    """The same where no server has to be asked for it, else None.
+
+    Raises:
+        ApiError: it asks for too many.
+    """
+    known = context.services.known_symbols(names)
+    return None if known is None else _page(context, known, first, after)
+
+
+def _page(context: Context, known: list[str], first: int | None, after: str | None) -> list[str]:
     page_max = context.services.settings.api.page_max
     limit = read_limit("first", page_max if first is None else first, None, page_max)
-    known = await context.services.symbols(names)
     return [name for name in known if after is None or name > after][:limit]

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ariadne.types import Extension
-
 from api.hub import Listener
 from api.latest import LatestLoader
 from api.principals import Principal
@@ -22,12 +20,3 @@ class Context:
     """What the request has asked for once, by the name of who keeps it."""
     listeners: list[Listener] = field(default_factory=list)
     """What a subscription waits at."""
-
-
-class CacheNotice(Extension):
-    """Says in the response that the cache was away, so that rows came from Postgres."""
-
-    def format(self, context: Any) -> dict[str, Any] | None:
-        """The entry of `extensions`."""
-        away = isinstance(context, Context) and context.latest.cache_away
-        return {"cache": "unavailable"} if away else None

@@ -75,7 +75,9 @@ def field_type(stage: str, column: Column) -> str:
 _COLUMNS: Final = {camel(c.name): c.name for stage in STAGES for c in COLUMNS[stage]}
 
 
-def python_name(name: str, _schema: GraphQLSchema, _path: tuple[str, ...]) -> str:
+def python_name(
+    name: str, _schema: GraphQLSchema | None = None, _path: tuple[str, ...] = ()
+) -> str:
     """The Python name of a GraphQL name, for `make_executable_schema(convert_names_case=...)`."""
     if name in _COLUMNS:
         return _COLUMNS[name]

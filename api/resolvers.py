@@ -1,6 +1,6 @@
 """The resolvers: each reads its arguments, asks a reader, and returns rows."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
@@ -9,10 +9,11 @@ from ariadne.types import SchemaBindable
 from graphql import GraphQLResolveInfo
 
 from api import candles, figures, models, operations, rejected
-from api.arguments import checked, page_of_names
+from api.arguments import checked, page_at_once, page_of_names
 from api.context import Context
 from api.names import ENUMS, HISTORY, LATEST, MAY_LACK, TYPES, camel
 from api.pagination import Fetch, Page, read_page, read_window
+from api.plans import LatestRow, OrNone
 from api.scalars import big_int, date_time
 from pipeline.store import history
 from pipeline.store.reads import Cursor
@@ -27,32 +28,40 @@ subscription: Final = SubscriptionType()
 
 
 @query.field("symbols")
-async def resolve_symbols(
+def resolve_symbols(
     _: None,
     info: Info,
     names: list[str] | None = None,
     first: int | None = None,
     after: str | None = None,
-) -> list[Row]:
-    """The instruments by name."""
-    return [{"name": name} for name in await page_of_names(info.context, names, first, after)]
+) -> list[Row] | Awaitable[list[Row]]:
+    """The instruments by name; at once where they are known."""
+    found = page_at_once(info.context, names, first, after)
+    if found is None:
+        return _read_symbols(info.context, names, first, after)
+    return [{"name": name} for name in found]
+
+
+async def _read_symbols(context: Context, *asked: Any) -> list[Row]:
+    return [{"name": name} for name in await page_of_names(context, *asked)]
 
 
 @query.field("symbol")
-async def resolve_symbol(_: None, info: Info, name: str) -> Row | None:
-    """One instrument."""
-    return {"name": name} if await info.context.services.is_symbol(checked(name)) else None
+def resolve_symbol(_: None, info: Info, name: str) -> Row | Awaitable[Row | None]:
+    """One instrument; at once where it is known."""
+    if info.context.services.known_symbols([checked(name)]):
+        return {"name": name}
+    return _read_symbol(info.context, name)
+
+
+async def _read_symbol(context: Context, name: str) -> Row | None:
+    return {"name": name} if await context.services.symbols([name]) else None
 
 
 @symbol_type.field("staleness")
 def resolve_staleness(_: Row, info: Info) -> float:
     """How old the latest rows may be."""
     return info.context.services.mirror.staleness()
-
-
-def latest_resolver(stage: str) -> Callable[[Row, Info], Any]:
-    """The resolver of a latest row of a symbol."""
-    return lambda symbol, info: info.context.latest.load(stage, symbol["name"])
 
 
 def history_resolver(stage: str) -> Callable[..., Any]:
@@ -85,11 +94,6 @@ async def read_history(
         return await history.read(pool, stage, symbol, start, end, limit, after, before, known)
 
 
-def or_none(column: str) -> Callable[[Row, Info], int | None]:
-    """The resolver of an integer column that holds -1 for null."""
-    return lambda row, _: None if row[column] < 0 else row[column]
-
-
 @subscription.source("signals")
 async def source_signals(
     _: None, info: Info, symbols: list[str] | None = None
@@ -111,9 +115,9 @@ def resolve_signals(row: Row, _: Info, **_arguments: Any) -> Row:
 def _bindables() -> list[SchemaBindable]:
     types = {stage: ObjectType(name) for stage, name in TYPES.items()}
     for stage, column in MAY_LACK:
-        types[stage].set_field(camel(column), or_none(column))
+        types[stage].set_field(camel(column), OrNone(column))
     for stage in TYPES:
-        symbol_type.set_field(LATEST[stage], latest_resolver(stage))
+        symbol_type.set_field(LATEST[stage], LatestRow(stage))
         query.set_field(HISTORY[stage], history_resolver(stage))
     enums = [
         EnumType(name, {label.upper(): label for label in column.labels})

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from ariadne import ScalarType
@@ -17,6 +18,7 @@ _DECIMAL: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
 @date_time.serializer
+@lru_cache(4096, typed=True)  # the same row is asked for until there is a newer one
 def write_time(value: int | datetime) -> str:
     """Nanoseconds since 1970 UTC, or a time of the database, as text."""
     return format_rfc3339(_nanos(value) if isinstance(value, datetime) else value)

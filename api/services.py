@@ -104,17 +104,17 @@ class Services:
         """Keys that were dropped from the cache."""
         self.mirror.forget(keys)
 
+    def known_symbols(self, names: Collection[str] | None = None) -> list[str] | None:
+        """The same as `symbols`, without asking; None: it has to be asked for."""
+        return self.instruments.all() if names is None else self.instruments.named(names)
+
     async def symbols(self, names: Collection[str] | None = None) -> list[str]:
         """Every symbol seen live, or those of them that are named; sorted."""
-        found = self.instruments.all() if names is None else self.instruments.named(names)
+        found = self.known_symbols(names)
         if found is None:
             found = await self.read_symbols()
             found = found if names is None else sorted(set(names).intersection(found))
         return found
-
-    async def is_symbol(self, name: str) -> bool:
-        """Whether prices arrived for it; asks Postgres only for names not met before."""
-        return name in self.instruments or name in await self.read_symbols()
 
     async def read_symbols(self) -> list[str]:
         """Every symbol seen live, sorted, as Postgres has them now."""

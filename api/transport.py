@@ -136,17 +136,26 @@ class HTTPHandler(GraphQLHTTPHandler):
     async def execute_graphql_query(
         self, request: Any, data: Any, **options: Any
     ) -> tuple[bool, dict[str, Any]]:
-        """Run a query or a mutation.
+        """Run a query or a mutation; the result says when the cache was away.
 
         Raises:
             ApiError: it took too long.
         """
+        context = options.pop("context_value", None)
+        if context is None:
+            context = await self.get_context_for_request(request, data)
         try:
             async with asyncio.timeout(self._seconds):
-                return await super().execute_graphql_query(request, data, **options)
+                success, result = await super().execute_graphql_query(
+                    request, data, context_value=context, **options
+                )
         except TimeoutError as error:
             message = f"this took longer than {self._seconds:g} s; ask for less"
             raise ApiError(Code.LIMITED, message) from error
+        if context.latest.cache_away:
+            # By hand: an extension of Ariadne would be asked at every field.
+            result["extensions"] = {"cache": "unavailable"}
+        return success, result
 
     def respond_result(self, result: dict[str, Any], kind: str) -> Response:
         """The answer to a well-formed request."""

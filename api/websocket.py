@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from api.access import Access, credential_of, only_header
 from api.context import Context
 from api.errors import ApiError, Code, error_body
+from api.execution import RowExecutor
 from api.messages import (
     PROTOCOL,
     Closed,
@@ -102,6 +103,7 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
                 introspection=self.introspection,
                 logger=self.logger,
                 error_formatter=self.error_formatter,
+                executor_class=RowExecutor,
             )
             return found if isinstance(found, list) else self.told(found, context)
         _, result = await self.http_handler.execute_graphql_query(

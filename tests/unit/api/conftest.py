@@ -59,9 +59,10 @@ class FakeServices:
             raise self.postgres_fails
         return [name for name in SYMBOLS if names is None or name in names]
 
-    async def is_symbol(self, name: str) -> bool:
-        """Whether a name is known."""
-        return name in SYMBOLS
+    @staticmethod
+    def known_symbols(names: Collection[str] | None = None) -> list[str] | None:
+        """Each name was met before; whether they are all has to be asked."""
+        return sorted(names) if names is not None and set(names) <= set(SYMBOLS) else None
 
     async def cached(self, stage: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Rows of the cache."""
