@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.access import Access, bearer, only_header
 from api.errors import ApiError
 from api.services import Services
-from pipeline.cache.latest import PARITY
+from pipeline.cache.latest import DRIFT, PARITY
 from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
 from pipeline.store.keys import Role
@@ -29,8 +29,8 @@ async def healthz(_request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Each server with the time of its answer; 503 without Postgres; the cache can be missed.
 
-    Where `up` holds what is stored against a replay, also how the last turn of that ended. Where
-    keys are demanded, all but the status takes one of an admin.
+    Where `up` holds what is stored against a replay, or watches for drift, also how the last turn
+    of that ended. Where keys are demanded, all but the status takes one of an admin.
     """
     services: Services = request.app.state.services
     found = await check_all(services)
@@ -38,7 +38,7 @@ async def readyz(request: Request) -> Response:
     postgres = postgres and request.app.state.access.ready
     status = "unavailable" if not postgres else "ready" if redis else "degraded"
     if redis:
-        found |= await _parity(services)
+        found |= await _turns(services)
     body = {"status": status, "checks": found} if _is_admin(request) else {"status": status}
     return _json(body, HTTPStatus.OK if postgres else HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -58,15 +58,20 @@ async def check_all(services: Services) -> dict[str, dict[str, Any]]:
     return dict(zip(names, checks, strict=True))
 
 
-async def _parity(services: Services) -> dict[str, Any]:
+async def _turns(services: Services) -> dict[str, Any]:
+    """How the last turn of each scheduled check ended; a change of the market is not amiss."""
     try:
-        told = await asyncio.wait_for(services.cache.state(PARITY), _SECONDS)
+        asked = asyncio.gather(*(services.cache.state(name) for name in (PARITY, DRIFT)))
+        parity, drift = await asyncio.wait_for(asked, _SECONDS)
     except (UnavailableError, TimeoutError):
         return {}
-    if told is None:
-        return {}
-    facts = {"state": told["state"], "alerts": told["alerts"], "at": format_rfc3339(told["ts"])}
-    return {PARITY: {"ok": not told["alerts"], **facts}}
+    found = {}
+    for name, told in ((PARITY, parity), (DRIFT, drift)):
+        if told is not None:
+            ok = not told["alerts"] if name == PARITY else told["state"] != "not checked"
+            at = format_rfc3339(told["ts"])
+            found[name] = {"ok": ok, "state": told["state"], "alerts": told["alerts"], "at": at}
+    return found
 
 
 async def _check(ask: Callable[[], Awaitable[object]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from ariadne import EnumType, ObjectType, QueryType, SubscriptionType
 from ariadne.types import SchemaBindable
 from graphql import GraphQLResolveInfo
 
-from api import candles, figures, models, operations, rejected
+from api import candles, drift, figures, models, operations, rejected
 from api.arguments import checked, page_at_once, page_of_names
 from api.context import Context
 from api.names import ENUMS, HISTORY, LATEST, MAY_LACK, TYPES, camel
@@ -131,6 +131,7 @@ def _bindables() -> list[SchemaBindable]:
 BINDABLES: Final = [
     *_bindables(),
     *candles.BINDABLES,
+    *drift.BINDABLES,
     *figures.BINDABLES,
     *models.BINDABLES,
     *operations.BINDABLES,

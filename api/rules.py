@@ -23,9 +23,11 @@ _PAGED: Final = (*TYPES.values(), "Candle")
 # The fields of each type by name; the columns of the stages and their pages are added to them.
 _READER: Final = {
     "Query": "symbols symbol prices bars features regimes predictions signals fills equity candles"
-    " positions dataQuality engines performance modelVersions",
+    " positions dataQuality engines performance modelVersions drift",
     "ModelVersion": "version model kind isActive madeAt features featureSet horizon firstTs lastTs"
     " heldOut",
+    "Drift": "kind name symbol change since ts partition offset index evidence looked stride"
+    " foundAt",
     "ModelScores": "firstTs lastTs n logLoss nullLogLoss brier auc",
     "Subscription": "signals",
     "Symbol": "name staleness price bar features regime prediction signal fill equity position"

@@ -25,7 +25,8 @@ KEYS: Final[Mapping[str, str]] = {
     "fills": "fill",
     "equity": "equity",
 }
-PARITY: Final = "parity"  # the state of the scheduled checks
+PARITY: Final = "parity"  # the states of the scheduled checks
+DRIFT: Final = "drift"
 Entry = tuple[str, bytes, str]  # key, document, channel
 FORGOTTEN: Final = "forgotten"  # the channel that tells which keys were dropped, as a JSON list
 ABSENT: Final = b"null"  # there is no row: who knew that keeps it for a moment

@@ -2,11 +2,12 @@
 
 import asyncio
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from pipeline.cache.latest import open_cache
+from pipeline.cache.latest import DRIFT, PARITY, open_cache
 from pipeline.cli.checking import Checks
 from pipeline.cli.guarding import (
     Guard,
@@ -20,6 +21,8 @@ from pipeline.cli.options import BAR, DATA_DIR, SETS, default_data_dir, sets_of,
 from pipeline.cli.stack import Stack, check_workers, stack, watch
 from pipeline.cli.watching import Trend, Watcher
 from pipeline.errors import UnavailableError
+from pipeline.models.drift_turns import Watch
+from pipeline.replay.parity_turns import Checker
 from pipeline.store.pool import RETRYABLE, Pool, open_pool
 
 _EVERY = 10.0
@@ -36,12 +39,20 @@ _DAY = 1440.0
     type=click.FloatRange(min=0.0, max=_DAY),
     help="Compare what was stored since the last time with its replay; 0: never.",
 )
+@click.option(
+    "--drift-every",
+    default=0.0,
+    metavar="MINUTES",
+    type=click.FloatRange(min=0.0, max=_DAY),
+    help="Look whether features and losses of engines are what they were; 0: never.",
+)
 @BAR
 @SETS
 @DATA_DIR
 def up(
     workers: int,
     minutes: float,
+    drift_every: float,
     bar: str | None,
     sets: tuple[str, ...],
     data_dir: Path | None,
@@ -53,11 +64,11 @@ def up(
     with stack(settings, sets, data_dir or default_data_dir(), workers) as running:
         click.echo("\n".join(running.lines()))
         click.echo("running; Ctrl-C stops and drains", err=True)
-        asyncio.run(_until_stopped(running, minutes))
+        asyncio.run(_until_stopped(running, minutes, drift_every))
     click.echo("stopped", err=True)
 
 
-async def _until_stopped(running: Stack, minutes: float) -> None:
+async def _until_stopped(running: Stack, minutes: float, drift_every: float) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -65,13 +76,20 @@ async def _until_stopped(running: Stack, minutes: float) -> None:
     pool = await open_pool(running.addresses.postgres, running.settings.store)
     cache = open_cache(running.addresses.redis, running.settings.cache)
     try:
-        await _look_after(running, pool, Checks(running, pool, cache, minutes), stop)
+        kafka, settings = running.addresses.kafka, running.settings
+        checks = (
+            Checks(PARITY, Checker(kafka, pool, settings).turn, cache, minutes),
+            Checks(DRIFT, Watch(kafka, pool, settings).turn, cache, drift_every),
+        )
+        await _look_after(running, pool, checks, stop)
     finally:
         await cache.close()
         await pool.close()
 
 
-async def _look_after(running: Stack, pool: Pool, checks: Checks, stop: asyncio.Event) -> None:
+async def _look_after(
+    running: Stack, pool: Pool, checks: Sequence[Checks], stop: asyncio.Event
+) -> None:
     seconds = running.settings.worker.stuck_seconds
     guard = Guard(running.workers, view_of(running, pool), seconds)
     async with asyncio.TaskGroup() as group:
@@ -81,7 +99,7 @@ async def _look_after(running: Stack, pool: Pool, checks: Checks, stop: asyncio.
         patient = [
             group.create_task(keep_tables(running, pool, stop)),
             group.create_task(guard_workers(guard, seconds, stop)),
-            group.create_task(checks.run(stop)),
+            *(group.create_task(one.run(stop)) for one in checks),
         ]
         await stop.wait()
         for task in patient:
@@ -93,13 +111,15 @@ def _moved(trend: Trend) -> bool:
 
 
 async def _report(
-    running: Stack, watcher: Watcher, guard: Guard, checks: Checks, stop: asyncio.Event
+    running: Stack, watcher: Watcher, guard: Guard, checks: Sequence[Checks], stop: asyncio.Event
 ) -> None:
     """A plain line now and then, while something moves or waits or has changed."""
     trend: Trend | None = None
     told = ""
     while True:
-        states = {**guard.states(), "api": await api_state(running), **checks.states()}
+        states = {**guard.states(), "api": await api_state(running)}
+        for one in checks:
+            states |= one.states()
         ready = ", ".join(f"{name} {state}" for name, state in states.items())
         try:
             figures = await watcher.look()

@@ -156,21 +156,3 @@ def watch(
         if stop:
             return i + 1
     return int(x.shape[0])
-
-
-@loop
-def means(x: Array, each: int, sums: Array, counts: Array, out: Array) -> None:
-    """Of series x (d, n) the mean of every `each` values that are not null, into out (d, n).
-
-    It stands where it is complete, elsewhere out is left as it is. State: sums and counts (d,).
-    """
-    for j in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            if math.isnan(x[j, i]):
-                continue
-            sums[j] += x[j, i]
-            counts[j] += 1
-            if counts[j] == each:
-                out[j, i] = sums[j] / each
-                sums[j] = 0.0
-                counts[j] = 0

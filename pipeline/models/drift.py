@@ -1,4 +1,4 @@
-"""Drift: whether features, and the losses of engines, are what they were; see `kernels.drift`.
+"""Drift: whether features are what they were; see `kernels.drift`, and `losses` for engines.
 
 A series is measured over its first values: its median, the edges of its bins, and how far apart
 two of its values must lie to say something new. From then on it is watched, until an alarm; then it
@@ -8,27 +8,21 @@ with.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from pipeline.kernels import drift as kernels
-from pipeline.kernels.drift import ALARM, COUNT, SIDES, STRIDE
-from pipeline.kernels.learners import CLIP
+from pipeline.kernels.drift import ALARM, COUNT, HELD, SIDES, STRIDE
 from pipeline.stages.base import grow
-from schemas.blocks import Array, Rows, names_of, numbers_of
+from schemas.blocks import Array, Rows, numbers_of
 
 Kind = Literal["feature", "engine"]
-Weights = Sequence[Sequence[float]]  # of the bets of each side; their sum is 1
+State = dict[str, Any]
 CHANGES: Final = ("higher", "lower", "wider", "narrower")  # a side of the kernel each
 FIRST: Final = 4096  # values that a series is measured over
 _FARTHEST: Final = 16  # the part of these that may lie between two that are looked at
-EACH: Final = 20  # losses in a mean
-FIRST_LOSSES: Final = 512  # of these means
 _HANGING: Final = 1.2  # the most that what is looked at may vary, as a multiple of independence
-# All bets on all sides; and those on a higher level that a wider spread does not win.
-ANY: Final = ((1 / (SIDES * kernels.BETS),) * kernels.BETS,) * SIDES
-WORSE: Final = ((1 / 3, 1 / 3, 1 / 3, 0, 0), *((0.0,) * kernels.BETS,) * (SIDES - 1))
 # No longer what they were by definition: they follow the price, its peak or the time of day.
 _WANDERING: Final = frozenset({"drawdown", "tod_sin", "tod_cos", "amihud_20"})
 
@@ -84,23 +78,20 @@ class Drift:
     def __init__(
         self,
         names: Sequence[str],
-        kind: Kind = "feature",
         *,
         rows: float = 1e6,
-        first: int = FIRST,
-        weights: Weights = ANY,
         most: int = 256,
     ) -> None:
         d = len(names)
-        self._names, self._kind, self._most = tuple(names), kind, most
+        self._names, self._most = tuple(names), most
         self._limit = rows * d
-        self._weights = np.array(weights)
+        self._weights = np.full((SIDES, kernels.BETS), 1 / (SIDES * kernels.BETS))
         self._symbols: dict[str, int] = {}
         self._due = np.zeros(d, np.int64)
         bets = (0, d, SIDES, kernels.BETS)
         self._arrays: dict[str, Array] = {
             "ints": np.zeros((0, d, kernels.INTS), np.int64),
-            "held": np.zeros((0, d, first)),
+            "held": np.zeros((0, d, FIRST)),
             "centre": np.zeros((0, d)),
             "edges": np.zeros((0, d, kernels.SCORES, kernels.BINS - 1)),
             "counts": np.zeros((0, d, kernels.SCORES, kernels.BINS), np.int64),
@@ -142,7 +133,7 @@ class Drift:
             for j, name in enumerate(self._names):
                 stride = int(arrays["ints"][s, j, STRIDE])
                 yield DriftRow(
-                    self._kind,
+                    "feature",
                     name,
                     symbol,
                     "measured" if stride == 0 else "watched" if stride > 0 else "unfit",
@@ -151,6 +142,27 @@ class Drift:
                     self._evidence(s, j),
                     int(arrays["alarms"][s, j]),
                 )
+
+    def snapshot(self) -> State:
+        """The whole state; of values to be measured over only those that are still needed."""
+        n = len(self._symbols)
+        found: State = {name: array[:n].copy() for name, array in self._arrays.items()}
+        measured = found["ints"][:, :, STRIDE] == 0
+        counts = found["ints"][measured, HELD]
+        held = found["held"][measured, : counts.max(initial=0)]
+        held[np.arange(held.shape[1]) >= counts[:, None]] = 0.0  # of a time before
+        return {**found, "held": held, "symbols": list(self._symbols)}
+
+    def restore(self, state: State) -> None:
+        """Go on from a snapshot of one with the same names and sizes, bit for bit."""
+        n = len(state["symbols"])
+        self._symbols = {symbol: s for s, symbol in enumerate(state["symbols"])}
+        for name, array in self._arrays.items():
+            self._arrays[name] = np.zeros((n, *array.shape[1:]), array.dtype)
+            if name != "held":
+                self._arrays[name][:] = state[name]
+        measured = self._arrays["ints"][:, :, STRIDE] == 0
+        self._arrays["held"][measured, : state["held"].shape[1]] = state["held"]
 
     def _codes(self, symbols: Sequence[str]) -> Array:
         """Own places of these symbols, -1 of those that are not watched."""
@@ -168,7 +180,7 @@ class Drift:
         evidence, ints = self._arrays["evidence"][s, j], self._arrays["ints"][s, j]
         loudest = np.unravel_index(int(evidence.argmax()), evidence.shape)
         found = DriftAlarm(
-            self._kind,
+            "feature",
             self._names[j],
             rows.symbols[rows["symbol"][at]],
             CHANGES[loudest[0]],
@@ -195,8 +207,7 @@ class Drift:
         arrays["centre"][s, j] = centre
         arrays["counts"][s, j] = 0
         arrays["evidence"][s, j] = 0
-        ranked = [score for score in range(kernels.SCORES) if self._weights[2 * score :][:2].any()]
-        arrays["ints"][s, j] = (stride_of([scores[score] for score in ranked]), 1, 0, 0)
+        arrays["ints"][s, j] = (stride_of(scores), 1, 0, 0)
 
 
 def edges_of(values: Array) -> Array:
@@ -235,55 +246,3 @@ def autocorrelation(values: Array, lags: int) -> Array:
     spectrum = np.fft.rfft(ranks, 2 * n)  # padded: it must not wrap around
     found = np.fft.irfft(np.abs(spectrum) ** 2)[: lags + 1]
     return np.asarray(found / found[0] if found[0] > 0.0 else np.zeros(lags + 1))
-
-
-def engine_drift(names: Sequence[str], rows: float = 1e6, most: int = 256) -> Drift:
-    """Watches `Losses` for getting worse; `rows` are those of predictions."""
-    return Drift(names, "engine", rows=rows / EACH, first=FIRST_LOSSES, weights=WORSE, most=most)
-
-
-class Losses:
-    """Mean log losses of every engine, of rows of predictions against the close a horizon later.
-
-    A mean of `EACH`, as a single loss says little but which way the price went. What moves a price
-    without a return, as a split does, counts as an outcome here.
-    """
-
-    def __init__(self) -> None:
-        self._columns = [name for name in names_of("predictions") if name.startswith("p_")]
-        self.names = tuple(
-            "combined" if name == "p_up" else name.removeprefix("p_") for name in self._columns
-        )
-        self._waiting: dict[str, Array] = {}  # rows without an outcome: close, then probabilities
-        self._summed: dict[str, tuple[Array, Array]] = {}  # losses of each engine: sum, how many
-
-    def of(self, rows: Rows) -> list[Array]:
-        """For each engine the mean (n,) that the close of these rows completes, otherwise null.
-
-        A close that is the same is no outcome, nor is one of a row at which an engine was silent.
-        """
-        found = np.full((len(self.names), len(rows)), np.nan)
-        said = np.stack([rows[name] for name in ("close", *self._columns)])
-        for code in np.unique(rows["symbol"]).tolist():
-            at = np.flatnonzero(rows["symbol"] == code)
-            losses = self._matured(rows.symbols[code], said[:, at], int(rows["horizon"][at[0]]))
-            found[:, at[len(at) - losses.shape[1] :]] = self._means(rows.symbols[code], losses)
-        return list(found)
-
-    def _matured(self, symbol: str, said: Array, horizon: int) -> Array:
-        """Losses (engines, m) that the last m of these rows tell."""
-        before = self._waiting.get(symbol, np.empty((len(said), 0)))
-        both = np.concatenate((before, said), axis=1)
-        matured = max(0, both.shape[1] - horizon)
-        self._waiting[symbol] = both[:, matured:]
-        was, now = both[:, :matured], both[0, horizon:]
-        p = np.clip(np.where(now > was[0], was[1:], 1.0 - was[1:]), CLIP, 1.0 - CLIP)
-        return np.where(now == was[0], np.nan, -np.log(p))
-
-    def _means(self, symbol: str, losses: Array) -> Array:
-        """The mean where `EACH` losses of an engine are complete."""
-        nothing = np.zeros(len(losses)), np.zeros(len(losses), np.int64)
-        sums, counts = self._summed.setdefault(symbol, nothing)
-        found = np.full(losses.shape, np.nan)
-        kernels.means(losses, EACH, sums, counts, found)
-        return found

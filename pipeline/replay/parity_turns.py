@@ -52,6 +52,11 @@ class Turn:
     behind: int = 0  # messages stored but left to the next turn
 
     @property
+    def alerts(self) -> int:
+        """How many differences."""
+        return len(self.differences)
+
+    @property
     def state(self) -> str:
         """`differs`, `not checked` or `equal`."""
         if self.differences:

@@ -319,6 +319,27 @@ SELECT method, symbol, feature, value, place FROM feature_importance
 INSERT INTO drift ("partition", "offset", "index", symbol, ts, kind, name, change, since, evidence, looked, stride)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING
 
+-- name: drift_state
+SELECT generation, places, data FROM drift_states WHERE service = $1 AND partition = $2
+
+-- name: keep_drift_state
+INSERT INTO drift_states (service, partition, generation, places, data) VALUES ($1, $2, 1, $4::text::jsonb, $5)
+ON CONFLICT (service, partition) DO UPDATE
+   SET generation = drift_states.generation + 1, places = excluded.places, data = excluded.data, kept_at = now()
+ WHERE drift_states.generation = $3
+RETURNING generation
+
+-- name: unannounced_drift
+SELECT id, kind, name, symbol, change, since, ts, "partition", "offset", "index", evidence, looked, stride
+  FROM drift WHERE NOT announced ORDER BY id LIMIT $1 FOR UPDATE
+
+-- name: set_drift_announced
+UPDATE drift SET announced = true WHERE id = ANY ($1::bigint[])
+
+-- name: newest_drift
+SELECT kind, name, symbol, change, since, ts, "partition", "offset", "index", evidence, looked, stride, found_at
+  FROM drift WHERE $2::text IS NULL OR symbol = $2 ORDER BY id DESC LIMIT $1
+
 -- name: newest_rejected
 SELECT partition, "offset", "index", symbol, reason, detail, rejected_at,
        substring(value FOR $4) AS value, octet_length(value) AS size

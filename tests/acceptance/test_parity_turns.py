@@ -1,7 +1,8 @@
-"""`up --parity-every`: a changed value is an alert, trouble is told, and the stack goes on."""
+"""`up` with scheduled checks: a changed value is an alert, trouble is told, the stack goes on."""
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -74,7 +75,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[
         fleet = start_servers(home / "servers")
     except UnavailableError as error:
         pytest.skip(f"NO SERVERS: {error}")
-    arguments = ("--parity-every", EVERY, *SETS)
+    arguments = ("--parity-every", EVERY, "--drift-every", EVERY, *SETS)
     with fleet, up(home / "up", home / "log", *arguments, addresses=fleet.addresses) as stack:
         yield Watched(fleet, stack, ticks)
 
@@ -119,6 +120,33 @@ def test_a_changed_value_is_an_alert(watched: Watched, planted: Planted) -> None
     parity = httpx.get(watched.stack.api.replace("/graphql", "/readyz")).json()["checks"]["parity"]
     assert (parity["ok"], parity["alerts"]) == (False, 1)
     assert parity["state"] in {"differs", "equal"}  # a turn may have come after it
+
+
+def test_drift_is_watched_too(watched: Watched, planted: Planted) -> None:
+    """Every row that the workers publish, once; the line of readiness and `/readyz` tell it."""
+    assert "drift " in planted.ready
+    stored = asyncio.run(_stored(watched))
+    assert stored["features"] == stored["predictions"] > MESSAGES * FRAME // 5
+    pattern = re.compile("drift: steady: (.+) rows of features, (.+) rows of predictions")
+
+    def seen() -> dict[str, int]:
+        found = pattern.findall(watched.stack.log.read_text())
+        counts = zip(*([int(n.replace(",", "")) for n in pair] for pair in found), strict=True)
+        return dict(zip(stored, map(sum, counts), strict=False))
+
+    wait_until(lambda: seen() == stored, _PATIENCE, f"turns over {stored}")
+    drift = httpx.get(watched.stack.api.replace("/graphql", "/readyz")).json()["checks"]["drift"]
+    assert (drift["ok"], drift["state"], drift["alerts"]) == (True, "steady", 0)
+
+
+async def _stored(watched: Watched) -> dict[str, int]:
+    """Rows by table."""
+    async with evidence.connection_to(watched.stack.addresses) as connection:
+        row = await connection.fetchrow(
+            "SELECT (SELECT count(*) FROM features) AS features,"
+            " (SELECT count(*) FROM predictions) AS predictions"
+        )
+    return dict(row or {})
 
 
 async def _plant(watched: Watched) -> tuple[Any, float]:

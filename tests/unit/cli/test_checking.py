@@ -2,19 +2,16 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from pipeline.cache.latest import open_cache
+from pipeline.cache.latest import PARITY, open_cache
 from pipeline.cli.checking import Checks
-from pipeline.cli.stack import Stack
 from pipeline.errors import UnavailableError
 from pipeline.replay import parity_turns
 from pipeline.replay.differences import Difference
-from pipeline.replay.parity_turns import Turn
-from pipeline.servers import Addresses
+from pipeline.replay.parity_turns import Checker, Turn
 from pipeline.settings import CacheSettings, load_settings
 from pipeline.store.pool import Pool
 
@@ -51,11 +48,10 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Event]:
 
 
 def _checks(minutes: float) -> Checks:
-    addresses = Addresses(kafka="k", postgres="p", redis="r")
-    stack = Stack(load_settings(), addresses, "http://nowhere", (), Path())
     # Nobody listens there: what is told of a turn is lost, which ends nothing.
     cache = open_cache("redis://127.0.0.1:1/0", CacheSettings())
-    return Checks(stack, cast("Pool", None), cache, minutes)
+    checker = Checker("k", cast("Pool", None), load_settings())
+    return Checks(PARITY, checker.turn, cache, minutes)
 
 
 async def test_each_outcome_is_told_and_the_next_turn_comes(

@@ -162,22 +162,3 @@ def test_nulls_are_no_rows_and_strides_are_kept() -> None:
     state[0][0, 2, drift.STRIDE] = -1
     assert drift.watch(4, zeros, zeros, x, 1e9, EVEN, due, *state) == 20
     assert state[0][0, :, drift.COUNT].tolist() == [4, 0, 0]
-
-
-def test_means_of_what_is_there() -> None:
-    """Every three values that are not null, whatever the blocks."""
-    rng = np.random.default_rng(3)
-    x = np.where(rng.random((2, 90)) < 0.3, math.nan, rng.normal(size=(2, 90)))
-    for block in (90, 7, 1):
-        sums, counts = np.zeros(2), np.zeros(2, np.int64)
-        out = np.full(x.shape, math.nan)
-        for start in range(0, 90, block):
-            part = slice(start, start + block)
-            drift.means(x[:, part], 3, sums, counts, out[:, part])
-        for row, found in zip(x, out, strict=True):
-            there = row[~np.isnan(row)]
-            whole = len(there) // 3
-            said = found[~np.isnan(found)]
-            assert_allclose(said, there[: 3 * whole].reshape(whole, 3).mean(axis=1), rtol=1e-13)
-            at = np.flatnonzero(~np.isnan(row))[2::3]
-            assert np.flatnonzero(~np.isnan(found)).tolist() == at.tolist()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -14,27 +15,24 @@ from scipy.stats import rankdata
 from statsmodels.tsa.stattools import acf
 
 from pipeline.models.drift import (
-    EACH,
     FIRST,
     Drift,
     DriftAlarm,
-    Losses,
     autocorrelation,
-    engine_drift,
     stride_of,
     watched_features,
 )
+from pipeline.models.losses import LossDrift, Losses
 from pipeline.models.scoring import log_loss
 from pipeline.replay.figures import HELD, outcomes, said
 from pipeline.replay.stored_scores import engine_names
 from pipeline.replay.trades import BOOK
-from pipeline.stages.chain import Chain, ChainSettings
 from schemas.alerts import drift_document
 from schemas.blocks import Array, Rows, empty
 from schemas.codec import json_bytes
-from tests.fixtures.ticks import SECOND, START, arrivals_of
+from tests.fixtures.markets import BLOCK, chained, market
+from tests.fixtures.ticks import SECOND
 
-BLOCK = 4096
 SHIFT = 52_000
 SIDED = {("wider", True): ("higher", "lower")}
 NAMES = ("bar_ret_1", "boll_z_20", "rsi_14")  # of the columns that tests fill as they like
@@ -68,51 +66,10 @@ def autoregression(n: int, phi: float, seed: int) -> Array:
     return np.asarray(lfilter([math.sqrt(1 - phi**2)], [1, -phi], noise, axis=0))
 
 
-def market(n: int, seed: int, shift: int | None = None, times: float = 1.0) -> pd.DataFrame:
-    """Ticks of a price without a trend; from `shift` on its volatility is so many `times` it."""
-    rng = np.random.default_rng(seed)
-    sd = np.full(n, 2e-4)
-    sd[shift:] *= times if shift is not None else 1.0
-    price = 100.0 * np.exp(np.cumsum(rng.normal(size=n) * sd))
-    return pd.DataFrame(
-        {
-            "price": price,
-            "ts": START + np.cumsum(rng.exponential(SECOND, n)).astype(np.int64),
-            "size": np.exp(rng.normal(size=n)),
-            "side": np.where(rng.random(n) < 0.5, "buy", "sell"),
-            "bid": price * (1 - 1e-4 * rng.random(n)),
-            "ask": price * (1 + 1e-4 * rng.random(n)),
-            "bid_size": np.exp(rng.normal(size=n)),
-            "ask_size": np.exp(rng.normal(size=n)),
-        }
-    )
-
-
-def chained(ticks: pd.DataFrame, stages: Sequence[str]) -> list[Rows]:
-    """All rows of these stages of the chain, a bar a tick."""
-    chain = Chain(ChainSettings.model_validate({"bars": {"clock": "ticks:1"}}))
-    came = arrivals_of(ticks)
-    blocks = [
-        chain.step(came.slice(start, min(start + BLOCK, len(came)))).rows
-        for start in range(0, len(came), BLOCK)
-    ]
-    return [
-        Rows(
-            stage,
-            {
-                name: np.concatenate([block[stage][name] for block in blocks])
-                for name in blocks[0][stage].columns
-            },
-            blocks[-1][stage].symbols,
-        )
-        for stage in stages
-    ]
-
-
 @cache
 def quiet() -> tuple[Rows, Rows]:
     """Features and predictions of 1,000,000 rows in which nothing changes."""
-    features, predictions = chained(market(1_000_000, 0), ("features", "predictions"))
+    features, predictions = chained(market(1_000_000, 11), ("features", "predictions"))
     return features, predictions
 
 
@@ -126,13 +83,17 @@ def test_a_million_rows_without_a_shift() -> None:
     assert len(watched) >= 25
     # A promise of one in 10,000 rows would allow 100.
     assert len(alarms_of(Drift(watched_features(), rows=1e4), features)) < 20
-    losses, seen = Losses(), []
-    drift = engine_drift(losses.names)
-    for start in range(0, len(predictions), BLOCK):
-        rows = predictions.take(slice(start, start + BLOCK))
-        seen += drift.take(rows, losses.of(rows))
-    assert seen == []
+    drift = LossDrift()
+    assert losses_alarms(drift, predictions) == []
     assert {row.state for row in drift.rows()} == {"watched"}
+
+
+def losses_alarms(drift: LossDrift, rows: Rows, block: int = BLOCK) -> list[DriftAlarm]:
+    """All alarms, in blocks."""
+    found = []
+    for start in range(0, len(rows), block):
+        found += drift.step(rows.take(slice(start, start + block)))
+    return found
 
 
 def drift_of(rows: Rows) -> Drift:
@@ -189,14 +150,10 @@ def test_an_engine_that_goes_wrong(horizon: int) -> None:
     for i in range(horizon, n):  # the close a horizon on goes where it was to go
         close[i] = close[i - horizon] * (1.001 if up[i - horizon] else 1 / 1.001)
     rows.columns["close"][:] = close
-    for name in Losses().names:
+    for name in LossDrift().names:
         rows.columns[f"p_{'up' if name == 'combined' else name}"][:] = 0.5
     rows.columns["p_momentum"][:] = np.where(up == right, 2 / 3, 1 / 3)
-    losses, found = Losses(), []
-    drift = engine_drift(losses.names)
-    for start in range(0, n, 1000):
-        block = rows.take(slice(start, start + 1000))
-        found += drift.take(block, losses.of(block))
+    found = losses_alarms(LossDrift(), rows, 1000)
     assert [(alarm.kind, alarm.name, alarm.change) for alarm in found] == [
         ("engine", "momentum", "higher")
     ]
@@ -204,7 +161,7 @@ def test_an_engine_that_goes_wrong(horizon: int) -> None:
 
 
 def test_losses_are_those_of_the_scores() -> None:
-    """Means of twenty, one after another, of the log loss that a backtest's figures tell."""
+    """One after another, the log losses whose mean a backtest's figures tell."""
     bars, predictions = chained(market(3000, 4), ("bars", "predictions"))
     frame = pd.DataFrame({name: bars[name] for name in (*BOOK, *HELD) if name in bars.columns})
     frame["symbol"] = "A"
@@ -213,21 +170,16 @@ def test_losses_are_those_of_the_scores() -> None:
     for block in (1, 7, 3000):
         losses = Losses()
         parts = [
-            np.stack(losses.of(predictions.take(slice(start, start + block))))
+            part
             for start in range(0, len(predictions), block)
+            for _, part, _ in losses.of(predictions.take(slice(start, start + block)))
         ]
         for column, found in zip(said()[1:], np.concatenate(parts, axis=1), strict=True):
             scored = np.flatnonzero(known & ~np.isnan(predictions[column]))
             assert len(scored) > (500 if column == "p_breakout" else 2500)  # it is often silent
-            ends = np.arange(EACH, len(scored) + 1, EACH)
-            means = [
-                log_loss(predictions[column][at], rose[at])
-                for at in (scored[end - EACH : end] for end in ends)
-            ]
-            assert (
-                np.flatnonzero(~np.isnan(found)).tolist() == (scored[ends - 1] + horizon).tolist()
-            )
-            assert_allclose(found[~np.isnan(found)], means, rtol=1e-12)
+            assert np.flatnonzero(~np.isnan(found)).tolist() == scored.tolist()
+            expected = [log_loss(predictions[column][[at]], rose[[at]]) for at in scored]
+            assert_allclose(found[scored], expected, rtol=1e-12)
 
 
 def test_engines_have_the_names_that_scores_give_them() -> None:
@@ -247,6 +199,24 @@ def test_blocks_leave_no_trace() -> None:
     for start, stop in ((0, 1), (1, 29_999), (29_999, 30_100), (30_100, 60_000)):
         found += one.step(rows.take(slice(start, stop)))
     assert found == whole
+
+
+@pytest.mark.parametrize("stops", [(0, 1, 4095, 4096, 30_050), (100, 29_999, 30_100, 34_000)])
+def test_a_snapshot_leaves_no_trace(stops: Sequence[int]) -> None:
+    """Alarms, and how it stands, are the same to the bit, with one that begins as another ended."""
+    x = autoregression(60_000, 0.5, 1)
+    x[30_000:] += 1.0
+    rows = stream(x, symbols=("A", "B", "C"))
+    whole = Drift(NAMES)
+    expected = alarms_of(whole, rows, 60_000)
+    assert expected
+    found, one = [], Drift(NAMES)
+    for start, stop in pairwise((*stops, 60_000) if stops[0] == 0 else (0, *stops, 60_000)):
+        found += one.step(rows.take(slice(start, stop)))
+        state, one = one.snapshot(), Drift(NAMES)
+        one.restore(state)
+    assert found == expected
+    assert list(one.rows()) == list(whole.rows())
 
 
 def test_symbols_are_watched_apart() -> None:
