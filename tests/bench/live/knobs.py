@@ -7,6 +7,7 @@ the user's enters a test.
     BENCH_SECONDS         30    how long the amounts last at the target rate
     BENCH_LATENCY_SECONDS 20    measured seconds of the steady cases
     BENCH_SILENCE         60    seconds of silence before the case after silence
+    BENCH_HISTORY_ROWS    24e6  rows that pages of history are read from
     BENCH_SOAK_SECONDS    600
     BENCH_SOAK_RATE       0     ticks a second; 0: half of what is measured first
 """
@@ -18,6 +19,7 @@ _DEFAULTS = {
     "SECONDS": 30.0,
     "LATENCY_SECONDS": 20.0,
     "SILENCE": 60.0,
+    "HISTORY_ROWS": 24e6,
     "SOAK_SECONDS": 600.0,
     "SOAK_RATE": 0.0,
 }
