@@ -57,7 +57,7 @@ async def resolve_replay(_: None, info: Info, messages: list[dict[str, int]]) ->
     if not 0 < len(messages) <= page_max:
         raise ApiError(Code.BAD_INPUT, f"1 to {page_max} messages are taken at once")
     kafka = services.kafka
-    places = sorted({(one["partition"], one["offset"], one["index"]) for one in messages})
+    places = list({(one["partition"], one["offset"], one["index"]) for one in messages})
     async with services.postgres() as pool:
         if await rejected.size(pool, places) > MAX_BYTES:
             raise ApiError(Code.LIMITED, f"at most {MAX_BYTES} bytes are published at once")
