@@ -48,7 +48,12 @@ async def resolve_symbol_quality(symbol: Row, info: Info) -> list[Row]:
 @query.field("runs")
 async def resolve_runs(_: None, info: Info) -> list[Row]:
     """Every service with its partitions."""
-    async with info.context.services.postgres() as pool:
+    return await runs(info.context)
+
+
+async def runs(context: Context) -> list[Row]:
+    """The stored computations, each with its partitions."""
+    async with context.services.postgres() as pool:
         rows = await reads.runs(pool)
     return [
         {"service": service, "fingerprint": fingerprint, "partitions": list(group)}

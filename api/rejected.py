@@ -50,21 +50,29 @@ def resolve_value(row: Row, _: Info) -> str:
 
 
 @mutation.field("replayRejected")
-async def resolve_replay(_: None, info: Info, messages: list[dict[str, int]]) -> Row:
+async def resolve_replay(
+    _: None, info: Info, messages: list[dict[str, int]], *, again: bool
+) -> Row:
     """Publish rejected messages to `prices` again, in the order of their places."""
     services = info.context.services
     page_max = services.settings.api.page_max
     if not 0 < len(messages) <= page_max:
         raise ApiError(Code.BAD_INPUT, f"1 to {page_max} messages are taken at once")
-    kafka = services.kafka
-    places = list({(one["partition"], one["offset"], one["index"]) for one in messages})
+    kafka, who = services.kafka, info.context.principal.id
+    # In order, so that two at once do not wait for each other's rows.
+    places = sorted({(one["partition"], one["offset"], one["index"]) for one in messages})
     async with services.postgres() as pool:
-        if await rejected.size(pool, places) > MAX_BYTES:
+        size, there = await rejected.extent(pool, places)
+        if size > MAX_BYTES:
             raise ApiError(Code.LIMITED, f"at most {MAX_BYTES} bytes are published at once")
-        found = await rejected.values(pool, places)
-    await _publish(kafka, found)
-    _log.info("rejected_replayed", messages=len(found), principal=info.context.principal.id)
-    return {"published": len(found), "missing": len(places) - len(found)}
+        async with rejected.replaying(pool, places, who, again=again) as found:
+            await _publish(kafka, found)
+    _log.info("rejected_replayed", messages=len(found), again=again, principal=who)
+    return {
+        "published": len(found),
+        "missing": len(places) - there,
+        "left": max(there - len(found), 0),
+    }
 
 
 async def _publish(kafka: str, found: dict[Place, bytes]) -> None:

@@ -8,7 +8,7 @@ from ariadne import EnumType, ObjectType, QueryType, SubscriptionType
 from ariadne.types import SchemaBindable
 from graphql import GraphQLResolveInfo
 
-from api import candles, drift, figures, models, operations, rejected
+from api import candles, drift, figures, jobs, models, operations, rejected
 from api.arguments import checked, page_at_once, page_of_names
 from api.context import Context
 from api.names import ENUMS, HISTORY, LATEST, MAY_LACK, TYPES, camel
@@ -133,6 +133,7 @@ BINDABLES: Final = [
     *candles.BINDABLES,
     *drift.BINDABLES,
     *figures.BINDABLES,
+    *jobs.BINDABLES,
     *models.BINDABLES,
     *operations.BINDABLES,
     *rejected.BINDABLES,

@@ -42,10 +42,15 @@ _READER: Final = {
     " ece",
 }
 _OPERATOR: Final = {
-    "Query": "runs rejected",
-    "Mutation": "promoteModel rollbackModel replayRejected",
-    "Rejected": "partition offset index symbol reason detail rejectedAt value size",
-    "RejectedReplay": "published missing",
+    "Query": "runs rejected jobs job",
+    "Mutation": "promoteModel rollbackModel replayRejected startReplay startBacktest cancelJob",
+    "Job": "id kind state source from to bar settings trials year key principal askedAt startedAt"
+    " finishedAt attempts cancelAsked error directory rows figures fingerprint run",
+    "JobRows": "stage count",
+    "JobFigures": "finalEquity totalReturn sharpe maxDrawdown trades winRate",
+    "Rejected": "partition offset index symbol reason detail rejectedAt value size"
+    " replayedAt replayedBy",
+    "RejectedReplay": "published missing left",
     "ModelChange": "model version former generation changed",
     "Run": "service fingerprint partitions",
     "RunPartition": "partition epoch mark movedAt",
@@ -103,7 +108,7 @@ def guard(schema: GraphQLSchema, rules: Rules = RULES) -> None:
 def demanding(needed: Role, resolve: Callable[..., Any]) -> Callable[..., Any]:
     """A resolver that refuses those of a lower role."""
 
-    def guarded(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
+    def guarded(source: Any, info: GraphQLResolveInfo[Context], /, **arguments: Any) -> Any:
         demand(info.context.principal, needed)
         return resolve(source, info, **arguments)
 

@@ -149,6 +149,21 @@ class ApiSettings(_Group):
     )
 
 
+class JobsSettings(_Group):
+    """Replays and backtests that are asked for by GraphQL."""
+
+    directory: Path | None = Field(
+        None, description="where runners write; if unset, `jobs` in the data directory"
+    )
+    at_once: int = Field(1, ge=1, le=64, description="jobs that a runner does at once")
+    queued_max: int = Field(100, ge=1, description="jobs that may wait")
+    lease_seconds: float = Field(
+        30.0, ge=1, le=3600, description="seconds until a job of a dead runner is taken up again"
+    )
+    attempts: int = Field(3, ge=1, le=100, description="runners that may die of a job")
+    seconds_max: float = Field(86_400.0, gt=0, description="seconds that a job may take")
+
+
 class ReplaySettings(_Group):
     """Replays of files and topics."""
 
@@ -186,6 +201,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     api: ApiSettings = ApiSettings()
     replay: ReplaySettings = ReplaySettings()
+    jobs: JobsSettings = JobsSettings()
 
     @field_validator("user", mode="before")
     @classmethod
@@ -243,7 +259,12 @@ def _hmm_model(path: str) -> HmmModel:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _nested(assignments: Iterable[str]) -> dict[str, Any]:
+def nested(assignments: Iterable[str]) -> dict[str, Any]:
+    """`KEY=VALUE` assignments as a tree of groups.
+
+    Raises:
+        MisuseError: one is none, or names a group as a value.
+    """
     tree: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
@@ -263,6 +284,14 @@ def _nested(assignments: Iterable[str]) -> dict[str, Any]:
     return tree
 
 
+def told(error: ValidationError) -> str:
+    """The first setting that does not fit, and why, in one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    unknown = first["type"] == "extra_forbidden"
+    return f"setting {where}: {'there is no such setting' if unknown else first['msg']}"
+
+
 def load_settings(assignments: Iterable[str] = (), **values: Any) -> Settings:
     """Settings from the environment, overridden by `KEY=VALUE` assignments and by values.
 
@@ -270,13 +299,9 @@ def load_settings(assignments: Iterable[str] = (), **values: Any) -> Settings:
         MisuseError: a key is unknown or a value does not fit.
     """
     try:
-        settings = Settings(**{**_nested(assignments), **values})
+        settings = Settings(**{**nested(assignments), **values})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        unknown = first["type"] == "extra_forbidden"
-        why = "there is no such setting" if unknown else first["msg"]
-        raise MisuseError(f"setting {where}: {why}") from error
+        raise MisuseError(told(error)) from error
     except SettingsError as error:
         raise MisuseError(f"setting in the environment: {error}") from error
     load_engines(settings.user)  # and features

@@ -252,6 +252,8 @@ def open_cache(url: str, settings: CacheSettings) -> Cache:
             # With notices of maintenance on, the pool lends connections that died while idle.
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
-    except ValueError as error:
-        raise UnavailableError(f"TICKSTREAM_REDIS {url!r}: {error}") from error
+    except ValueError:
+        # Neither the address nor what the parser says of it: parts of a password may be in both.
+        message = "TICKSTREAM_REDIS cannot be read: it is like redis://:PASSWORD@HOST:6379/0"
+        raise UnavailableError(message) from None
     return Cache(aioredis.Redis.from_pool(pool), settings)

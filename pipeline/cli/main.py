@@ -8,6 +8,7 @@ import click
 from pipeline.cli.administration import doctor, migrate, schema, topics
 from pipeline.cli.backtest import backtest
 from pipeline.cli.demo import demo
+from pipeline.cli.interrupts import keep_interrupts, raise_kept
 from pipeline.cli.keys import keys
 from pipeline.cli.leakcheck import leakcheck
 from pipeline.cli.models import models
@@ -29,7 +30,8 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            found = super().invoke(ctx)
+            raise_kept()
         except TickstreamError as error:
             _tell(ctx, error)
         except ExceptionGroup as group:
@@ -39,6 +41,8 @@ class _Group(click.Group):
             _tell(ctx, _first(ours))
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
+        else:
+            return found
 
 
 def _first(group: ExceptionGroup[TickstreamError]) -> TickstreamError:
@@ -68,5 +72,6 @@ for command in (
 def main() -> None:
     """The entry point."""
     silence_drivers()
+    keep_interrupts()
     cli.main(prog_name="tickstream", standalone_mode=True)
     sys.exit(0)

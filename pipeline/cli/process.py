@@ -3,11 +3,14 @@
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
 from pipeline.cli.options import BAR, DATA_DIR, SETS, named_or_running, sets_of, settings_of
 from pipeline.settings import child_environment
+
+_SERVICES: Final = {"chain": "agents", "training": "agents.training"}
 
 
 def _become(module: str, sets: tuple[str, ...], data_dir: Path | None, *more: str) -> None:
@@ -25,11 +28,18 @@ def _become(module: str, sets: tuple[str, ...], data_dir: Path | None, *more: st
 @SETS
 @BAR
 @DATA_DIR
-def worker(sets: tuple[str, ...], bar: str | None, data_dir: Path | None) -> None:
+@click.option(
+    "--service",
+    type=click.Choice(list(_SERVICES)),
+    default="chain",
+    show_default=True,
+    help="chain: prices to fills; training: replays and backtests that GraphQL is asked for.",
+)
+def worker(sets: tuple[str, ...], bar: str | None, data_dir: Path | None, service: str) -> None:
     """Run one worker: the chain between `prices` and Postgres, Redis and the stage topics."""
     if bar is not None:
         settings_of(sets, bar)
-    _become("agents", sets_of(sets, bar), data_dir)
+    _become(_SERVICES[service], sets_of(sets, bar), data_dir)
 
 
 @click.command()

@@ -7,6 +7,7 @@ from typing import Self
 
 import click
 
+from pipeline.cli.interrupts import raise_kept
 from pipeline.cli.options import on_terminal
 from pipeline.clock import monotonic
 
@@ -38,7 +39,8 @@ class Progress:
             click.echo("\r\x1b[K", nl=False, err=True)
 
     def __call__(self, count: int, share: float | None = None) -> None:
-        """Show the count when it is time."""
+        """Show the count when it is time; raises a Ctrl-C that could not be raised before."""
+        raise_kept()
         self._count = count
         self._share = count / self._total if share is None and self._total else share
         now = monotonic()

@@ -1,6 +1,7 @@
 """The whole thing on one machine: servers, topics, tables, workers and the API, looked after."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -104,6 +105,9 @@ def stack(
             name = f"{_WORKER}{number}"
             own = (*assignments, "--set", f'worker.instance="{name}"')
             services.append(Service(name, "agents", own, environment, home, say=say))
+        jobs = settings.jobs.directory or data_dir / "jobs"
+        own = (*assignments, "--set", f"jobs.directory={json.dumps(str(jobs.absolute()))}")
+        services.append(Service("training", "agents.training", own, environment, home, say=say))
         arguments = (*assignments, "--host", settings.api.host, "--port", str(port))
         api = Service("api", "api", arguments, environment, home, say=say)
         running = Stack(

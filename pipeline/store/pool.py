@@ -243,7 +243,11 @@ async def open_pool(dsn: str, settings: StoreSettings) -> Pool:
             reset=_left_as_it_is if settings.pooler else None,
             **options,
         )
-    except (*RETRYABLE, asyncpg.PostgresError, ValueError) as error:
+    except ValueError:
+        # Neither the address nor what the parser says of it: parts of a password may be in both.
+        message = "TICKSTREAM_POSTGRES cannot be read: it is like postgresql://USER@HOST:5432/NAME"
+        raise UnavailableError(message) from None
+    except (*RETRYABLE, asyncpg.PostgresError) as error:
         raise _away(error) from error
     return Pool(pool, settings, partial(open_session, dsn, **options))
 

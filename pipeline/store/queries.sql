@@ -341,18 +341,70 @@ SELECT kind, name, symbol, change, since, ts, "partition", "offset", "index", ev
   FROM drift WHERE $2::text IS NULL OR symbol = $2 ORDER BY id DESC LIMIT $1
 
 -- name: newest_rejected
-SELECT partition, "offset", "index", symbol, reason, detail, rejected_at,
+SELECT partition, "offset", "index", symbol, reason, detail, rejected_at, replayed_at, replayed_by,
        substring(value FOR $4) AS value, octet_length(value) AS size
   FROM rejected WHERE ($2::integer IS NULL OR partition = $2) AND ($3::text IS NULL OR reason = $3)
  ORDER BY rejected_at DESC, partition, "offset" DESC, "index" DESC LIMIT $1
 
--- name: rejected_values
-SELECT DISTINCT ON (r.partition, r."offset", r."index") r.partition, r."offset", r."index", r.value
-  FROM rejected r JOIN unnest($1::integer[], $2::bigint[], $3::integer[]) AS w (p, o, i)
-    ON (r.partition, r."offset", r."index") = (w.p, w.o, w.i)
- ORDER BY r.partition, r."offset", r."index"
+-- name: replay_rejected
+UPDATE rejected r SET replayed_at = now(), replayed_by = $4
+  FROM unnest($1::integer[], $2::bigint[], $3::integer[]) AS w (p, o, i)
+ WHERE (r.partition, r."offset", r."index") = (w.p, w.o, w.i) AND ($5::boolean OR r.replayed_at IS NULL)
+RETURNING r.partition, r."offset", r."index", r.value
 
 -- name: rejected_size
-SELECT coalesce(sum(octet_length(r.value)), 0)::bigint
+SELECT coalesce(sum(octet_length(r.value)), 0)::bigint AS size, count(DISTINCT (r.partition, r."offset", r."index")) AS n
   FROM rejected r JOIN unnest($1::integer[], $2::bigint[], $3::integer[]) AS w (p, o, i)
     ON (r.partition, r."offset", r."index") = (w.p, w.o, w.i)
+
+-- name: lock_jobs
+SELECT pg_advisory_xact_lock(hashtext('tickstream.jobs'))
+
+-- name: job_by_key
+SELECT * FROM jobs WHERE principal = $1 AND key = $2
+
+-- name: queued_jobs
+SELECT count(*) FROM jobs WHERE state = 'queued'
+
+-- name: add_job
+INSERT INTO jobs (kind, arguments, principal, key, fingerprint) VALUES ($1, $2, $3, $4, $5) RETURNING *
+
+-- name: job
+SELECT * FROM jobs WHERE id = $1
+
+-- name: jobs
+SELECT * FROM jobs WHERE id < $2 ORDER BY id DESC LIMIT $1
+
+-- name: jobs_of_state
+SELECT * FROM jobs WHERE state = $3 AND id < $2 ORDER BY id DESC LIMIT $1
+
+-- name: cancel_job
+UPDATE jobs SET cancel_asked = true,
+       state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END,
+       finished_at = CASE state WHEN 'queued' THEN now() ELSE finished_at END
+ WHERE id = $1 AND state IN ('queued', 'running') RETURNING *
+
+-- name: settle_jobs
+UPDATE jobs SET state = CASE WHEN cancel_asked THEN 'cancelled' ELSE 'failed' END,
+       error = CASE WHEN cancel_asked THEN NULL ELSE $2 END,
+       lease_until = NULL, finished_at = now()
+ WHERE state = 'running' AND lease_until < now() AND (cancel_asked OR attempts >= $1) RETURNING id, state
+
+-- name: claim_job
+UPDATE jobs SET state = 'running', runner = $1, attempts = attempts + 1, lease_until = now() + $2::interval,
+       started_at = now()
+ WHERE id = (SELECT id FROM jobs
+              WHERE state = 'queued' OR (state = 'running' AND lease_until < now())
+              ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING *
+
+-- name: hold_job
+UPDATE jobs SET lease_until = now() + $4::interval
+ WHERE id = $1 AND runner = $2 AND attempts = $3 AND state = 'running' RETURNING cancel_asked
+
+-- name: release_job
+UPDATE jobs SET state = 'queued', attempts = attempts - 1, runner = NULL, lease_until = NULL, started_at = NULL
+ WHERE id = $1 AND runner = $2 AND attempts = $3 AND state = 'running' RETURNING id
+
+-- name: finish_job
+UPDATE jobs SET state = $4, directory = $5, result = $6, error = $7, lease_until = NULL, finished_at = now()
+ WHERE id = $1 AND runner = $2 AND attempts = $3 AND state IN ('running', $4) RETURNING id

@@ -1,6 +1,7 @@
-"""Rejected messages: looked at, and read again as they came."""
+"""Rejected messages: looked at, read again as they came, and marked when they were replayed."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from pipeline.store.pool import Pool
@@ -17,16 +18,25 @@ async def newest(
     return [dict(row) for row in rows]
 
 
-async def values(pool: Pool, places: Sequence[Place]) -> dict[Place, bytes]:
-    """The bytes of messages by their places, in order; those that are not there are left out."""
-    rows = await pool.fetch(statement("rejected_values"), *_columns(places))
-    return {(row["partition"], row["offset"], row["index"]): row["value"] for row in rows}
+@asynccontextmanager
+async def replaying(
+    pool: Pool, places: Sequence[Place], who: str, *, again: bool
+) -> AsyncIterator[dict[Place, bytes]]:
+    """The bytes of messages by their places, in order, to publish them within the block.
+
+    They are marked as replayed when the block succeeds. Those that are not there are left out, and
+    those that were replayed before unless `again`; who asks for the same ones meanwhile waits.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(statement("replay_rejected"), *_columns(places), who, again)
+        found = {(row["partition"], row["offset"], row["index"]): row["value"] for row in rows}
+        yield dict(sorted(found.items()))
 
 
-async def size(pool: Pool, places: Sequence[Place]) -> int:
-    """How many bytes they are together."""
-    found: int = await pool.fetchval(statement("rejected_size"), *_columns(places))
-    return found
+async def extent(pool: Pool, places: Sequence[Place]) -> tuple[int, int]:
+    """How many bytes they are together, and how many of the places there are."""
+    row = await pool.fetchrow(statement("rejected_size"), *_columns(places))
+    return (0, 0) if row is None else (row["size"], row["n"])
 
 
 def _columns(places: Sequence[Place]) -> list[list[int]]:

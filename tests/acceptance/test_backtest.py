@@ -72,6 +72,39 @@ def test_an_interrupted_one_leaves_no_output(tmp_path: Path, end: signal.Signals
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "walk.parquet"]
 
 
+NOISY = """
+import signal
+from pipeline.stages.custom import feature
+
+class Noisy:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+@feature(inputs=("close",), periods=2, unit="1")
+def noisy(close):
+    "Ctrl-C comes while an object is finalized."
+    if close[-1] > 1e9:
+        Noisy()
+    return close[-1]
+"""
+
+
+def test_ctrl_c_within_a_finalizer_is_not_lost(tmp_path: Path) -> None:
+    """What Python cannot raise there ends the run nevertheless, with nothing left of it."""
+    (tmp_path / "noisy.py").write_text(NOISY)
+    ticks = walk(40_000)
+    ticks.loc[20_000, "price"] = 2e9
+    ticks.to_parquet(tmp_path / "walk.parquet")
+    sets = ('user.features=["noisy.py"]', "guard.mode=plain", "replay.block=2000")
+    options = [part for one in sets for part in ("--set", one)]
+    arguments = ("walk.parquet", "--out", "out", "--bar", "ticks:1", *options)
+    for command in ("replay", "backtest"):
+        done = tickstream(command, *arguments, cwd=tmp_path)
+        assert done.returncode == 130, done.stderr
+        assert "ignored" not in done.stderr
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["noisy.py", "walk.parquet"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -26,8 +26,9 @@ from pipeline.replay.figures import engines, said
 from pipeline.servers.postgres import PostgresServer
 from pipeline.servers.valkey import ValkeyServer
 from pipeline.settings import Settings, StoreSettings
-from pipeline.store import drift
+from pipeline.store import drift, jobs
 from pipeline.store.drift import Kept
+from pipeline.store.jobs import Kind, NewJob
 from pipeline.store.live import PartitionBatch
 from pipeline.store.pool import Pool, open_pool
 from schemas.blocks import ENGINES, STAGES, Rows
@@ -282,7 +283,7 @@ STAYING = {"engines", "performance", "modelVersions", "runs", "services"}
 
 
 async def told_of(pool: Pool, name: str, number: int) -> None:
-    """What is neither a row of a stage nor of data quality: an alarm, and a rejected message."""
+    """What is neither a row of a stage nor of data quality: an alarm, a rejected message, a job."""
     alarm = {
         "kind": "feature", "name": "ret_1", "symbol": name, "change": "higher", "since": START,
         "ts": START, "partition": 0, "offset": number, "index": 0, "evidence": 2.5, "looked": 9,
@@ -296,6 +297,9 @@ async def told_of(pool: Pool, name: str, number: int) -> None:
         name,
         b"{}",
     )
+    asked: dict[str, Any] = {"source": "postgres:ticks", "settings": []}
+    asked |= dict.fromkeys(("from", "to", "bar"))
+    await jobs.add(pool, NewJob(Kind.REPLAY, asked, "p", name, "fingerprint"), 100)
 
 
 async def listed(client: Any, count: int) -> None:

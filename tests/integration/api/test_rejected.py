@@ -1,5 +1,6 @@
 """Rejected messages by GraphQL: looked at and published again, byte for byte."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,12 +15,12 @@ from pipeline.store.pool import Pool, open_pool
 from schemas.topics import PRICES
 from tests.integration.api.conftest import ask, served
 
-REPLAY = """mutation ($messages: [RejectedPlace!]!) {
-  replayRejected(messages: $messages) { published missing }
+REPLAY = """mutation ($messages: [RejectedPlace!]!, $again: Boolean! = false) {
+  replayRejected(messages: $messages, again: $again) { published missing left }
 }"""
 LIST = """query ($first: Int, $partition: Int, $reason: String) {
   rejected(first: $first, partition: $partition, reason: $reason) {
-    partition offset index symbol reason detail rejectedAt value size
+    partition offset index symbol reason detail rejectedAt value size replayedAt replayedBy
   }
 }"""
 BYTES = b'{"symbol": "A", \xff\x00'
@@ -98,6 +99,8 @@ async def test_they_are_listed_newest_first(client: httpx.AsyncClient) -> None:
         "rejectedAt": "2026-01-05T09:30:00.123456000Z",
         "value": '{"symbol": "A", \ufffd\0',
         "size": len(BYTES),
+        "replayedAt": None,
+        "replayedBy": None,
     }
     assert (len(rows[0]["value"]), rows[0]["size"]) == (2000, 5001)
     for arguments, count in (
@@ -119,8 +122,32 @@ async def test_they_are_published_as_they_came(
     before = await offset_bounds(addresses.kafka, PRICES)
     messages = [place(2), place(1), place(0), place(0), place(0, index=5), place(0, partition=9)]
     answer = await ask(client, REPLAY, messages=messages)
-    assert answer == {"data": {"replayRejected": {"published": 3, "missing": 2}}}
+    assert answer == {"data": {"replayRejected": {"published": 3, "missing": 2, "left": 0}}}
     assert await published(addresses.kafka, before) == {0: [BYTES, LONG], 1: [ROWS[1][6]]}
+
+
+async def test_what_was_published_again_is_left(
+    client: httpx.AsyncClient, addresses: Addresses
+) -> None:
+    """It is shown when and by whom; asked again it is left, unless that is what is meant."""
+    replayed = {"published": 1, "missing": 0, "left": 0}
+    before = await offset_bounds(addresses.kafka, PRICES)
+    answer = await ask(client, REPLAY, messages=[place(0)])
+    assert answer == {"data": {"replayRejected": replayed}}
+    rows = (await ask(client, LIST))["data"]["rejected"]
+    assert [row["replayedBy"] for row in rows] == [None, None, "local"]
+    assert rows[0]["replayedAt"] is None
+    assert rows[2]["replayedAt"] > rows[2]["rejectedAt"]
+    both = await asyncio.gather(
+        *(ask(client, REPLAY, messages=[place(1), place(0), place(0, index=5)]) for _ in range(4))
+    )
+    counts = [answer["data"]["replayRejected"] for answer in both]
+    assert sorted(one["published"] for one in counts) == [0, 0, 0, 1]
+    assert {one["missing"] for one in counts} == {1}
+    assert sorted(one["left"] for one in counts) == [1, 2, 2, 2]
+    answer = await ask(client, REPLAY, messages=[place(0)], again=True)
+    assert answer == {"data": {"replayRejected": replayed}}
+    assert await published(addresses.kafka, before) == {0: [BYTES, BYTES], 1: [ROWS[1][6]]}
 
 
 async def test_what_cannot_be_published_is_said(
@@ -151,5 +178,7 @@ async def test_a_broker_that_is_away_is_masked(
     del pool
     async with served(settings.model_copy(update={"kafka": kafka})) as client:
         answer = await ask(client, REPLAY, messages=[place(0)])
+        rows = (await ask(client, LIST))["data"]["rejected"]
     assert answer["errors"][0]["extensions"] == {"code": "UNAVAILABLE"}
     assert "127.0.0.1" not in str(answer)
+    assert [row["replayedAt"] for row in rows] == [None] * 3

@@ -25,6 +25,23 @@ async def test_what_was_asked_is_counted(pool: Pool) -> None:
     assert figures.idle == figures.size == 1
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "nonsense",
+        "postgresql//u:hunter2@h/x",
+        "postgresql://u:hunter/2@h/x",
+        "postgres://u:p@h:hunter",
+    ],
+)
+async def test_an_address_that_cannot_be_read_is_said_so(dsn: str) -> None:
+    """The setting is named, and nothing of what may be a password."""
+    with pytest.raises(UnavailableError, match="TICKSTREAM_POSTGRES cannot be read") as said:
+        await open_pool(dsn, StoreSettings())
+    assert said.value.__cause__ is None
+    assert not any(part in str(said.value) for part in ("hunter", "nonsense"))
+
+
 async def test_waiting_is_counted_and_bounded(postgres: str) -> None:
     """A connection that does not come free in time is refused; the wait shows."""
     small = await open_pool(postgres, StoreSettings(pool_max=1, acquire_timeout=0.2))

@@ -68,7 +68,8 @@ def value_of(kind: GraphQLInputType) -> str:
         return value_of(kind.of_type)
     if is_list_type(kind):
         return "[]"
-    return {"Int": "1", "Float": "1", "Boolean": "true"}.get(get_named_type(kind).name, '"x"')
+    named = get_named_type(kind).name
+    return {"Int": "1", "BigInt": "1", "Float": "1", "Boolean": "true"}.get(named, '"x"')
 
 
 def operation(type_name: str, name: str) -> str:

@@ -123,7 +123,18 @@ def test_only_the_last_row_of_a_symbol_is_latest(codes: list[int], cuts: list[in
     assert found == {"ABCDE"[code]: place for place, code in enumerate(codes)}
 
 
-def test_an_address_that_cannot_be_read_is_said_so() -> None:
-    """A wrong URL is one line that names the setting."""
-    with pytest.raises(UnavailableError, match="TICKSTREAM_REDIS 'nonsense'"):
-        open_cache("nonsense", CacheSettings())
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "redis//:hunter2@host",
+        "redis://:hunter2@host:port",
+        "redis://u:hunt/er2@host/x:1",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_said_so(url: str) -> None:
+    """A wrong URL is one line that names the setting, and nothing of what may be a password."""
+    with pytest.raises(UnavailableError, match="TICKSTREAM_REDIS cannot be read") as said:
+        open_cache(url, CacheSettings())
+    assert said.value.__cause__ is None
+    assert not any(part in str(said.value) for part in ("hunt", "er2", "nonsense"))

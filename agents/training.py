@@ -1,0 +1,269 @@
+"""The service `training`: does the jobs that were asked for, each in a process of its own."""
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from enum import Enum, auto
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvloop
+from platformdirs import user_data_path
+
+from agents.jobs import (
+    OUTPUT,
+    begin,
+    clear_failed,
+    clear_former,
+    place_of,
+    result_of,
+    trouble_of,
+)
+from pipeline.clock import monotonic
+from pipeline.errors import MisuseError, TickstreamError, UnavailableError
+from pipeline.servers.child import Child
+from pipeline.settings import Settings, fresh_id, load_settings
+from pipeline.store import jobs
+from pipeline.store.jobs import Claim, Job, State
+from pipeline.store.migrate import migrate
+from pipeline.store.pool import RETRYABLE, Pool, open_pool
+from pipeline.telemetry.logs import configure_logging
+
+LOG: Final = structlog.get_logger()
+_PAUSE: Final = 1.0  # seconds between looks for work, and between attempts to reach Postgres
+_LOOK: Final = 0.1  # seconds between looks at a process
+_BEATS: Final = 3  # within a lease
+_OVERDUE: Final = "it took longer than jobs.seconds_max allows"
+_AWAY: Final = (UnavailableError, *RETRYABLE)
+
+
+class _Ending(Enum):
+    """Why a runner no longer waits for a process."""
+
+    ENDED = auto()
+    CANCELLED = auto()
+    LOST = auto()
+    OVERDUE = auto()
+    STOPPED = auto()
+
+
+class Runner:
+    """Takes jobs one after another, as many at once as it is told, until it is to stop.
+
+    What it has begun by then it gives back.
+
+    A job is held by a lease that it prolongs; when it cannot do so in time it ends the process, as
+    another runner may do the job by then.
+    """
+
+    def __init__(
+        self, pool: Pool, settings: Settings, home: Path, sets: Sequence[str], stop: asyncio.Event
+    ) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{fresh_id()[:8]}"
+        self._pool = pool
+        self._settings = settings.jobs
+        self._home = home
+        self._sets = tuple(sets)
+        self._lease = timedelta(seconds=settings.jobs.lease_seconds)
+        self._stop = stop
+
+    async def run(self) -> None:
+        """Do jobs until told to stop."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._settings.at_once):
+                group.create_task(self._turns())
+
+    async def _turns(self) -> None:
+        while not self._stop.is_set():
+            try:
+                taken = await jobs.claim(
+                    self._pool, self.name, self._lease, self._settings.attempts
+                )
+            except _AWAY as error:
+                LOG.warning("jobs_not_read", error=" ".join(str(error).split()))
+                taken = None
+            if taken is None:
+                await paused(self._stop, _PAUSE)
+            else:
+                await self._attempt(*taken)
+
+    async def _attempt(self, held: Claim, job: Job) -> None:
+        place = place_of(self._home, job, held.attempt)
+        log = LOG.bind(job=held.id, attempt=held.attempt)
+        log.info("job_begun", kind=job["kind"], place=str(place))
+        await asyncio.to_thread(clear_former, self._home, job, held)
+        try:
+            child = await asyncio.to_thread(begin, job, place, self._sets)
+        except UnavailableError as error:
+            log.warning("job_not_begun", error=str(error))
+            trouble = "no process could be had for it, or its directory not be made"
+            await self._finish(held, State.FAILED, error=trouble)
+            return
+        try:
+            ending = await self._watch(held, child)
+        finally:
+            await asyncio.to_thread(child.stop)
+        ours = await self._settle(held, child, ending, place)
+        log.info("job_ended", ending=ending.name.lower(), code=child.code, ours=ours)
+
+    async def _watch(self, held: Claim, child: Child) -> _Ending:
+        """Wait for the end of a process, and prolong the lease meanwhile."""
+        began = monotonic()
+        lease = self._settings.lease_seconds
+        until, again = began + lease, began + lease / _BEATS
+        while child.alive:
+            now = monotonic()
+            if self._stop.is_set():
+                return _Ending.STOPPED
+            if now >= until:
+                return _Ending.LOST
+            if now - began > self._settings.seconds_max:
+                return _Ending.OVERDUE
+            if now >= again:
+                again = now + lease / _BEATS
+                try:
+                    async with asyncio.timeout(until - now):
+                        cancel = await jobs.hold(self._pool, held, self._lease)
+                except _AWAY as error:
+                    LOG.warning("lease_not_prolonged", error=" ".join(str(error).split()))
+                    continue
+                if cancel is None:
+                    return _Ending.LOST
+                if cancel:
+                    return _Ending.CANCELLED
+                until = now + lease
+            await asyncio.sleep(_LOOK)
+        return _Ending.ENDED
+
+    async def _settle(self, held: Claim, child: Child, ending: _Ending, place: Path) -> bool:
+        """Say how it ended; what nobody will ask for is removed. Whether it was still ours."""
+        if ending is _Ending.ENDED and child.code == 0:
+            try:
+                result = await asyncio.to_thread(result_of, place)
+            except UnavailableError as error:
+                LOG.warning("result_not_read", job=held.id, error=str(error))
+                ours = await self._finish(
+                    held, State.FAILED, error="its output could not be read; see the log"
+                )
+            else:
+                ours = await self._finish(
+                    held, State.DONE, directory=str(place / OUTPUT), result=result
+                )
+        elif ending is _Ending.STOPPED:
+            ours = await self._told(lambda: jobs.release(self._pool, held))
+        elif ending is _Ending.CANCELLED:
+            ours = await self._finish(held, State.CANCELLED)
+        elif ending is _Ending.LOST:
+            ours = False
+        else:
+            trouble = _OVERDUE if ending is _Ending.OVERDUE else trouble_of(child)
+            ours = await self._finish(held, State.FAILED, error=trouble)
+            await asyncio.to_thread(clear_failed, place)
+            return ours
+        if not ours or ending is not _Ending.ENDED:
+            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+        return ours
+
+    async def _finish(
+        self,
+        held: Claim,
+        state: State,
+        *,
+        directory: str | None = None,
+        result: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> bool:
+        told = partial(jobs.finish, directory=directory, result=result, error=error)
+        return await self._told(lambda: told(self._pool, held, state))
+
+    async def _told(self, tell: Callable[[], Awaitable[bool]]) -> bool:
+        """Tell Postgres, again and again while it is away; not for long when it is to stop."""
+        last = False
+        while True:
+            try:
+                return await tell()
+            except _AWAY as error:
+                LOG.warning("end_not_told", error=" ".join(str(error).split()))
+                if last:
+                    return False  # the lease will pass, and the job be done again
+            last = self._stop.is_set()
+            await paused(self._stop, _PAUSE)
+
+
+async def work(settings: Settings, sets: Sequence[str]) -> None:
+    """Do jobs until SIGTERM or SIGINT.
+
+    Raises:
+        MisuseError: the address of Postgres is not set.
+    """
+    if settings.postgres is None:
+        raise MisuseError("jobs are in Postgres: set TICKSTREAM_POSTGRES, or use `tickstream up`")
+    home = settings.jobs.directory or user_data_path("tickstream") / "jobs"
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    pool = await _opened(settings, stop)
+    if pool is None:
+        return
+    try:
+        runner = Runner(pool, settings, home.absolute(), sets, stop)
+        LOG.info(
+            "runner_started", runner=runner.name, home=str(home), at_once=settings.jobs.at_once
+        )
+        await runner.run()
+        LOG.info("runner_stopped", runner=runner.name)
+    finally:
+        await pool.close()
+
+
+async def _opened(settings: Settings, stop: asyncio.Event) -> Pool | None:
+    """The pool, as soon as Postgres is there; None when told to stop before that."""
+    quiet = False
+    while not stop.is_set():
+        try:
+            pool = await open_pool(str(settings.postgres), settings.store)
+            await migrate(pool)
+        except _AWAY as error:
+            if not quiet:
+                LOG.warning("postgres_awaited", error=" ".join(str(error).split()))
+            quiet = True
+            await paused(stop, _PAUSE)
+        else:
+            return pool
+    return None
+
+
+async def paused(stop: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until it is to stop."""
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+def main() -> None:
+    """Parse the arguments and run; a user's mistake is one line, never a traceback."""
+    parser = argparse.ArgumentParser(prog="python -m agents.training")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
+    arguments = parser.parse_args()
+    try:
+        settings = load_settings(arguments.sets)
+        configure_logging(settings.log)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work(settings, arguments.sets))
+    except TickstreamError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
