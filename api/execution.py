@@ -19,6 +19,10 @@ from api.plans import Plan, plan_of
 _KEPT: Final = 256  # operations with their variables
 _KEPT_LENGTH: Final = 4096  # bytes of the variables of one
 _prepared: Final[OrderedDict[Any, tuple[DocumentNode, "RowExecutor"]]] = OrderedDict()
+_ASKED: Final = 1024
+# Hashes of what was asked once. What is never asked again is not kept: it would fill the memory
+# with executors, which are cycles, and the collector of all garbage would hold up everybody.
+_asked: Final[OrderedDict[int, None]] = OrderedDict()
 
 
 class RowExecutor(Executor[Any]):
@@ -26,7 +30,7 @@ class RowExecutor(Executor[Any]):
 
     So errors, nulls, waiting and everything unusual are as graphql-core has them. What depends on
     the document and its variables only - their values, which fields are asked for, the plans - is
-    kept for who asks the same again, as clients that poll do.
+    kept from the second time on for who asks the same again, as clients that poll do.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -68,10 +72,17 @@ class RowExecutor(Executor[Any]):
 
     def keep(self, key: Any, document: DocumentNode) -> None:
         """Have the operation ready for who asks for it again; a mutation may change its input."""
-        if self.operation.operation is not OperationType.MUTATION:
+        if self.operation.operation is OperationType.MUTATION:
+            return
+        name = hash(key)
+        if name in _asked:
             _prepared[key] = (document, self.again(None, None))
             if len(_prepared) > _KEPT:
                 _prepared.popitem(last=False)
+        else:
+            _asked[name] = None
+            if len(_asked) > _ASKED:
+                _asked.popitem(last=False)
 
     def again(self, root_value: Any, context_value: Any) -> "RowExecutor":
         """The same operation of another request."""

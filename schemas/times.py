@@ -1,7 +1,8 @@
 """Times on the wire: RFC 3339 text and integers of any unit, to nanoseconds since 1970 UTC."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -64,8 +65,16 @@ def parse_time(value: int | str | None) -> int:
 
 def format_rfc3339(nanos: int) -> str:
     """RFC 3339 text in UTC with nine decimals."""
-    seconds, rest = divmod(int(nanos), 10**9)
-    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    day, rest = divmod(int(nanos), DAY)
+    seconds, fraction = divmod(rest, 10**9)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{_day_text(day)}T{hour:02d}:{minute:02d}:{second:02d}.{fraction:09d}Z"
+
+
+@lru_cache(256)  # a page of history is three times of a hundred rows: few days
+def _day_text(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
 
 
 def format_all(times: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:

@@ -161,21 +161,27 @@ async def test_an_operation_is_kept_ready() -> None:
         found = await found if isawaitable(found) else found
         return found.errors or [one["name"] for one in found.data["symbols"]]
 
-    for _ in range(3):
+    execution._asked.clear()
+    for kept in (0, 2, 2):  # who asks once and never again takes no room
         assert await names("A") == ["A"]
         assert await names("B", "A") == ["B", "A"]
-    assert len(execution._prepared) == 2
+        assert len(execution._prepared) == kept
     for _ in range(2):
         errors = await names("A", None)
         assert len(errors) == 1
     assert len(execution._prepared) == 2
     for number in range(2 * execution._KEPT):
         await names(f"S{number}")
+        await names(f"S{number}")
     assert len(execution._prepared) == execution._KEPT
     before = len(execution._prepared)
     execution._prepared.clear()
-    await names("A" * execution._KEPT_LENGTH)
-    await names("\ud800")  # cannot be written down
+    for _ in range(2):
+        await names("A" * execution._KEPT_LENGTH)
+        await names("\ud800")  # cannot be written down
+    for number in range(2 * execution._ASKED):
+        await names(f"T{number}")
+    assert len(execution._asked) == execution._ASKED
     assert (before, len(execution._prepared)) == (execution._KEPT, 0)
 
 
