@@ -17,12 +17,14 @@ from agents.app import make_app, prices_of
 from agents.host import Host
 from agents.partition import OwnedPartition
 from agents.source import FaustSource
+from pipeline.bus.decoding import new_decoder
 from pipeline.bus.publisher import Publisher
 from pipeline.bus.topics import ensure_topics
 from pipeline.cache.latest import open_cache
 from pipeline.errors import MisuseError, TickstreamError
 from pipeline.replay.warm import warm
 from pipeline.settings import Settings, load_settings
+from pipeline.stages.chain import Chain
 from pipeline.store.live import LiveStore
 from pipeline.store.migrate import migrate
 from pipeline.store.pool import open_pool
@@ -39,6 +41,16 @@ def _exit_hard(error: BaseException) -> NoReturn:
     os._exit(GAVE_UP)
 
 
+def _load_kernels(settings: Settings) -> None:
+    """Compile them once, and load them now: to read compiled code takes a second of the processor.
+
+    At the first message it would hold up the event loop with everything that must answer in time,
+    the heartbeats of the consumer among them.
+    """
+    warm()
+    Chain(settings.chain, 0).step(*new_decoder(0).decode(()))
+
+
 async def work(settings: Settings) -> None:
     """Run one worker until it is told to stop.
 
@@ -52,7 +64,7 @@ async def work(settings: Settings) -> None:
             "`tickstream up` starts all three and a worker"
         )
     kafka, postgres, redis = (str(address) for address in addresses)
-    await asyncio.to_thread(warm)
+    await asyncio.to_thread(_load_kernels, settings)
     async with AsyncExitStack() as stack:
         pool = await open_pool(postgres, settings.store)
         stack.push_async_callback(pool.close)
