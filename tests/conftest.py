@@ -1,6 +1,7 @@
 """Marks by folder, and the servers that a test run brings itself."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from pipeline.settings import CacheSettings, StoreSettings, samples_directory
 from pipeline.store.migrate import migrate
 from pipeline.store.pool import Pool, open_pool
 from schemas.blocks import own_columns
+
+# Started in the background by a script, this process ignores Ctrl-C, and so would every command
+# that a test starts and then interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # The first example of a test may have to wait for numba.
