@@ -1,12 +1,16 @@
-"""What the feed of the process brings, fanned out to bounded queues."""
+"""What the feed of the process brings, a hub for each stage, fanned out to bounded queues."""
 
 import asyncio
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
+import orjson
 import structlog
+
+from api.names import FOLLOWED
+from pipeline.cache.documents import identity_of, symbol_of
 
 QUEUE: Final = 256
 _REMEMBERED: Final = 10_000  # symbols
@@ -44,7 +48,7 @@ class Hub:
     def __init__(self) -> None:
         self.dropped = 0
         """Rows that slow clients of this process lost."""
-        self._last: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
+        self._last: OrderedDict[str, bytes] = OrderedDict()  # identities by symbol
         # By symbol; those who want all symbols are under None.
         self._listeners: dict[str | None, set[Listener]] = defaultdict(set)
 
@@ -70,15 +74,58 @@ class Hub:
             if listener.dropped:
                 _log.warning("subscriber_lagged", dropped=listener.dropped)
 
-    def publish(self, row: Row) -> None:
-        """Give a row to all who want it."""
-        symbol, place = row["symbol"], (row["partition"], row["offset"], row["index"])
-        if self._last.get(symbol) == place:
+    def publish(self, text: bytes) -> None:
+        """Give the row of a document to all who want it; it is read when there is one.
+
+        Raises:
+            ValueError: it is none.
+        """
+        symbol, identity = symbol_of(text), identity_of(text)
+        if self._last.get(symbol) == identity:
             return
-        self._last[symbol] = place
+        self._last[symbol] = identity
         self._last.move_to_end(symbol)
         if len(self._last) > _REMEMBERED:
             self._last.popitem(last=False)
-        for wanted in (symbol, None):
-            for listener in self._listeners.get(wanted, ()):
+        wanting = [*self._listeners.get(symbol, ()), *self._listeners.get(None, ())]
+        if wanting:
+            row: Row = orjson.loads(text)
+            for listener in wanting:
                 self.dropped += not listener.offer(row)
+
+
+class Hubs:
+    """The hub of each stage that can be subscribed to.
+
+    Args:
+        hold: follows a stage for the length of a block.
+    """
+
+    def __init__(self, hold: Callable[[str], AbstractContextManager[None]]) -> None:
+        self._hold = hold
+        self._hubs = {stage: Hub() for stage in FOLLOWED}
+
+    def __getitem__(self, stage: str) -> Hub:
+        """The hub of a stage."""
+        return self._hubs[stage]
+
+    @property
+    def clients(self) -> int:
+        """How many subscriptions are open."""
+        return sum(hub.clients for hub in self._hubs.values())
+
+    @contextmanager
+    def subscribed(self, stage: str, symbols: Collection[str] | None) -> Iterator[Listener]:
+        """A listener to a stage, which is followed as long as there is one."""
+        with self._hold(stage), self._hubs[stage].subscribed(symbols) as listener:
+            yield listener
+
+    def publish(self, stage: str, text: bytes) -> None:
+        """Give a row to all who want it; nobody can want one of another stage.
+
+        Raises:
+            ValueError: it is no document of a row.
+        """
+        hub = self._hubs.get(stage)
+        if hub is not None:
+            hub.publish(text)

@@ -28,6 +28,14 @@ LATEST: Final = {
     "fills": "fill",
     "equity": "equity",
 }
+# Stages that can be subscribed to, by the field of Subscription.
+FOLLOWED: Final = {
+    "ticks": "prices",
+    "bars": "bars",
+    "regimes": "regimes",
+    "predictions": "predictions",
+    "signals": "signals",
+}
 HISTORY: Final = {stage: "prices" if stage == "ticks" else stage for stage in STAGES}
 ENUMS: Final = {
     ("ticks", "side"): "Side",

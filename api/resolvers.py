@@ -1,14 +1,14 @@
 """The resolvers: each reads its arguments, asks a reader, and returns rows."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
-from ariadne import EnumType, ObjectType, QueryType, SubscriptionType
+from ariadne import EnumType, ObjectType, QueryType
 from ariadne.types import SchemaBindable
 from graphql import GraphQLResolveInfo
 
-from api import candles, drift, figures, jobs, models, operations, rejected
+from api import candles, drift, figures, jobs, models, operations, rejected, subscriptions
 from api.arguments import checked, page_at_once, page_of_names
 from api.context import Context
 from api.names import ENUMS, HISTORY, LATEST, MAY_LACK, TYPES, camel
@@ -24,7 +24,6 @@ Row = dict[str, Any]
 
 query: Final = QueryType()
 symbol_type: Final = ObjectType("Symbol")
-subscription: Final = SubscriptionType()
 
 
 @query.field("symbols")
@@ -94,24 +93,6 @@ async def read_history(
         return await history.read(pool, stage, symbol, start, end, limit, after, before, known)
 
 
-@subscription.source("signals")
-async def source_signals(
-    _: None, info: Info, symbols: list[str] | None = None
-) -> AsyncGenerator[Row, None]:
-    """Signals as they are published."""
-    wanted = None if symbols is None else {checked(name) for name in symbols}
-    with info.context.services.hub.subscribed(wanted) as listener:
-        info.context.listeners.append(listener)
-        while True:
-            yield await listener.take()
-
-
-@subscription.field("signals")
-def resolve_signals(row: Row, _: Info, **_arguments: Any) -> Row:
-    """The row that was published."""
-    return row
-
-
 def _bindables() -> list[SchemaBindable]:
     types = {stage: ObjectType(name) for stage, name in TYPES.items()}
     for stage, column in MAY_LACK:
@@ -125,7 +106,7 @@ def _bindables() -> list[SchemaBindable]:
         for column in COLUMNS[stage]
         if column.name == at
     ]
-    return [date_time, big_int, query, symbol_type, subscription, *types.values(), *enums]
+    return [date_time, big_int, query, symbol_type, *types.values(), *enums]
 
 
 BINDABLES: Final = [
@@ -137,4 +118,5 @@ BINDABLES: Final = [
     *models.BINDABLES,
     *operations.BINDABLES,
     *rejected.BINDABLES,
+    *subscriptions.BINDABLES,
 ]

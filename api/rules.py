@@ -29,7 +29,7 @@ _READER: Final = {
     "Drift": "kind name symbol change since ts partition offset index evidence looked stride"
     " foundAt",
     "ModelScores": "firstTs lastTs n logLoss nullLogLoss brier auc",
-    "Subscription": "signals",
+    "Subscription": "prices bars regimes predictions signals",
     "Symbol": "name staleness price bar features regime prediction signal fill equity position"
     " dataQuality",
     "PageInfo": "hasNextPage hasPreviousPage startCursor endCursor",

@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-import orjson
 import structlog
 
 from api.errors import ApiError, Code, masked
-from api.hub import Hub
+from api.hub import Hubs
 from api.instruments import Instruments
 from api.mirror import Mirror
 from pipeline.cache.documents import symbol_of
@@ -28,7 +27,7 @@ _log: Final = structlog.get_logger("api")
 
 
 class Services:
-    """Postgres, the cache and the feed of signals, for all requests of one process."""
+    """Postgres, the cache and its feed, for all requests of one process."""
 
     def __init__(self, settings: Settings) -> None:
         if not settings.postgres or not settings.redis:
@@ -36,8 +35,8 @@ class Services:
         self.settings = settings
         self.cache = open_cache(settings.redis, settings.cache)
         self.manager = CacheManager(self.cache)
-        self.hub = Hub()
         self.feed = Feed(self.cache, self, always=[SIGNALS])
+        self.hubs = Hubs(self.feed.holding)
         self.mirror = Mirror(self.feed, settings.api.copied_symbols)
         self.instruments = Instruments(self.feed)
         self._dsn = settings.postgres
@@ -94,10 +93,9 @@ class Services:
 
     def take(self, stage: str, text: bytes) -> None:
         """A row that has become the latest of its symbol."""
-        if stage == SIGNALS:
-            self.hub.publish(orjson.loads(text))
-        elif stage == TICKS:
+        if stage == TICKS:
             self.instruments.meet(symbol_of(text))
+        self.hubs.publish(stage, text)
         self.mirror.take(stage, text)
 
     def forget(self, keys: Collection[str]) -> None:

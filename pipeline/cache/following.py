@@ -1,7 +1,9 @@
 """What becomes the latest, followed over one connection that tells whether all of it has come."""
 
 import asyncio
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, Final, Protocol
 
@@ -48,6 +50,7 @@ class Feed:
         self._follower = follower
         self._always = frozenset(always)
         self._wanted: dict[str, float] = {}
+        self._holders: Counter[str] = Counter()
         self._lives: dict[str, int] = {}
         self._numbers = count(1)
         self._proven = float("-inf")
@@ -59,6 +62,19 @@ class Feed:
         if stage not in self._wanted:
             self._news.set()
         self._wanted[stage] = monotonic()
+
+    @contextmanager
+    def holding(self, stage: str) -> Iterator[None]:
+        """Follow a stage, from soon on, for the length of a block."""
+        self._holders[stage] += 1
+        if self._holders[stage] == 1:
+            self._news.set()
+        try:
+            yield
+        finally:
+            self._holders[stage] -= 1
+            if not self._holders[stage]:
+                del self._holders[stage]
 
     def life(self, stage: str) -> int:
         """While it stays the same, no row of the stage has been missed; 0: it is not followed."""
@@ -148,7 +164,7 @@ class Feed:
             self._news.clear()
             limit = monotonic() - _UNWANTED
             self._wanted = {stage: at for stage, at in self._wanted.items() if at > limit}
-            wanted = self._always | self._wanted.keys()
+            wanted = self._always | self._wanted.keys() | self._holders.keys()
             if fresh := wanted - followed:
                 await pubsub.subscribe(*map(self._channel, fresh))
             if left := followed - wanted:

@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.frames import CloseCode
 
+from api.names import FOLLOWED
 from pipeline.errors import UnavailableError
 from pipeline.servers.valkey import ValkeyServer
 from pipeline.settings import Settings, child_environment
@@ -59,7 +60,15 @@ async def running(settings: Settings, *arguments: str) -> AsyncIterator[tuple[An
 async def subscribed(host: str, *symbols: str) -> AsyncIterator[ClientConnection]:
     """A WebSocket with one subscription."""
     names = f"(symbols: {json.dumps(symbols)})" if symbols else ""
-    query = f"subscription {{ signals{names} {{ symbol offset action pUp }} }}"
+    async with operating(
+        host, f"subscription {{ signals{names} {{ symbol offset action pUp }} }}"
+    ) as websocket:
+        yield websocket
+
+
+@asynccontextmanager
+async def operating(host: str, query: str) -> AsyncIterator[ClientConnection]:
+    """A WebSocket with one operation."""
     address = f"ws://{host}/graphql"
     async with connect(address, subprotocols=["graphql-transport-ws"]) as websocket:  # type: ignore[list-item]  # a NewType of str
         await websocket.send('{"type": "connection_init"}')
@@ -74,9 +83,15 @@ async def subscribed(host: str, *symbols: str) -> AsyncIterator[ClientConnection
 
 async def signal_of(websocket: ClientConnection) -> dict[str, Any]:
     """The next signal."""
+    found: dict[str, Any] = (await next_of(websocket))["signals"]
+    return found
+
+
+async def next_of(websocket: ClientConnection) -> dict[str, Any]:
+    """The data of the next result."""
     message = json.loads(await asyncio.wait_for(websocket.recv(), 10))
     assert (message["type"], message["id"]) == ("next", "1"), message
-    found: dict[str, Any] = message["payload"]["data"]["signals"]
+    found: dict[str, Any] = message["payload"]["data"]
     return found
 
 
@@ -120,6 +135,28 @@ async def test_signals_are_pushed(
                 await client.wait_closed()
                 assert client.close_code == CloseCode.SERVICE_RESTART
             assert await process.stdout.read() == b""
+
+
+async def test_every_followed_stage_is_pushed(settings: Settings, feed: Feed) -> None:
+    """A stage is followed once somebody subscribes, its rows come as they are cached."""
+    async with running(settings) as (_, host):
+        await ready(host)
+        for stage, field in FOLLOWED.items():
+            text = f'subscription {{ {field}(symbols: ["A"]) {{ symbol offset }} }}'
+            async with operating(host, text) as websocket:
+                coming = asyncio.create_task(next_of(websocket))
+                last = -1
+                while not coming.done():  # from soon on, and nobody is told from when
+                    last += 1
+                    for symbol in "BA":
+                        await feed.cache_only({stage: make_rows(stage, symbol, 1, last)})
+                    await asyncio.sleep(0.01)
+                row = (await coming)[field]
+                first = int(row["offset"])
+                for offset in range(first, last + 1):
+                    if offset > first:
+                        row = (await next_of(websocket))[field]
+                    assert row == {"symbol": "A", "offset": str(offset)}
 
 
 async def test_sigterm_ends_an_idle_server(settings: Settings) -> None:

@@ -75,6 +75,26 @@ async def test_stages_are_followed_while_they_are_wanted(
     assert told.rows == [("bars", 2), ("bars", 4)]
 
 
+async def test_stages_are_followed_while_they_are_held(cache: Cache) -> None:
+    """From soon after the first holder came until the last one has gone, and no longer."""
+    told = Told()
+    feed = Feed(cache, told)
+    async with running(feed):
+        with feed.holding("bars"):
+            await told.until(lambda: feed.life("bars") > 0)
+            life = feed.life("bars")
+            with feed.holding("bars"), feed.holding("ticks"):
+                await told.until(lambda: feed.life("ticks") > 0)
+            await told.until(lambda: feed.life("ticks") == 0)
+            assert feed.life("bars") == life
+            await cache.client.client_kill_filter(_type="pubsub")
+            await told.until(lambda: feed.life("bars") not in {0, life})
+            await cache.put([entry("bars", 1), entry("ticks", 1)])
+            await told.until(lambda: bool(told.rows))
+        await told.until(lambda: feed.life("bars") == 0)
+    assert told.rows == [("bars", 1)]
+
+
 @pytest.mark.parametrize("by", ["server", "client"])
 async def test_a_lost_connection_is_a_gap(cache: Cache, by: str) -> None:
     """Cut by the server, or opened again by the driver: the stage has another life."""

@@ -1,17 +1,19 @@
 """The endpoint over stores that are lists."""
 
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
 
 from api.access import Access
 from api.app import create_access, create_graphql
-from api.hub import Hub
+from api.hub import Hubs
 from api.mirror import Mirror
 from api.rates import Lease, Rates
 from api.services import Services
 from pipeline.cache.buckets import Grant
+from pipeline.cache.latest import encode
 from pipeline.errors import UnavailableError
 from pipeline.settings import Settings
 
@@ -45,7 +47,7 @@ class FakeServices:
 
     def __init__(self) -> None:
         self.settings = Settings(postgres="postgresql://nowhere", redis="redis://nowhere")
-        self.hub = Hub()
+        self.hubs = Hubs(lambda _stage: nullcontext())
         self.lives = FakeLives()
         self.mirror = Mirror(self.lives, symbols=10)
         self.calls: list[tuple[str, str, int]] = []
@@ -77,6 +79,10 @@ class FakeServices:
         if self.postgres_fails is not None:
             raise self.postgres_fails
         return {name: self.row(name) for name in names}
+
+    def push(self, row: dict[str, Any], stage: str = "signals") -> None:
+        """What the feed does when a row is published."""
+        self.hubs.publish(stage, encode(row))
 
     @staticmethod
     def row(name: str) -> dict[str, Any]:

@@ -261,7 +261,7 @@ async def test_who_may_not_stay_is_put_out(services: Any, change: str) -> None:
         assert await client.receive() == ACK
     await clients_are(services, 2)
     await door.look()
-    services.hub.publish({**HEAD, "symbol": "A", "offset": 1})
+    services.push({**HEAD, "symbol": "A", "offset": 1})
     for client in (out, stays):
         assert (await client.receive())["type"] == "next"
     assert door.keys is not None
@@ -274,7 +274,7 @@ async def test_who_may_not_stay_is_put_out(services: Any, change: str) -> None:
     assert await out.receive() == 4403
     await asyncio.wait_for(out.task, 5)
     await clients_are(services, 1)
-    services.hub.publish({**HEAD, "symbol": "A", "offset": 2})
+    services.push({**HEAD, "symbol": "A", "offset": 2})
     assert (await stays.receive())["type"] == "next"
     await stays.leave()
     assert not door.access._guests

@@ -19,6 +19,7 @@ from api.names import ENUMS, LATEST, camel
 from api.principals import LOCAL
 from api.schema import build_schema
 from api.services import Services
+from pipeline.cache.latest import encode
 from schemas.blocks import COLUMNS, STAGES
 from tests.unit.api.conftest import FakeLives, FakeServices
 
@@ -233,9 +234,9 @@ async def test_a_long_subscription_keeps_nothing() -> None:
     row = whole("signals")
     coming = asyncio.ensure_future(anext(found))
     await asyncio.sleep(0)
-    assert context.services.hub.clients == 1
+    assert context.services.hubs.clients == 1
     for offset in range(1000):
-        context.services.hub.publish({**row, "offset": offset})
+        context.services.hubs.publish("signals", encode({**row, "offset": offset}))
         result = await coming
         assert result.errors is None
         assert result.data["signals"]["offset"] == str(offset)

@@ -183,7 +183,7 @@ async def test_secrets_in_faults_stay_here(endpoint: Any, services: Any, fault: 
     def fail(*_: Any) -> Any:
         raise fault
 
-    services.hub.subscribed = fail
+    services.hubs.subscribed = fail
     client.send(subscribe("2", LIVE))
     answers = [await client.receive() for _ in range(2)]
     assert "Internal error" in str(answers)
@@ -199,7 +199,7 @@ async def test_a_subscriber_learns_what_it_lost(endpoint: Any, services: Any) ->
     assert [await client.receive() for _ in range(2)][-1] == ACK
     await clients_are(services, 1)
     for offset in range(QUEUE + 7):
-        services.hub.publish({**HEAD, "symbol": "A", "offset": offset})
+        services.push({**HEAD, "symbol": "A", "offset": offset})
     for place in range(QUEUE):
         payload = (await client.receive())["payload"]
         assert payload["data"]["signals"]["offset"] == str(place + 7)
@@ -227,9 +227,9 @@ async def test_a_client_that_does_not_read_is_given_up(endpoint: Any, services: 
     assert [await client.receive() for _ in range(2)][-1] == ACK
     await clients_are(services, 1)
     client.deaf = True
-    services.hub.publish({**HEAD, "symbol": "A", "offset": 1})
+    services.push({**HEAD, "symbol": "A", "offset": 1})
     await asyncio.wait_for(client.task, 5)
-    assert services.hub.clients == 0
+    assert services.hubs.clients == 0
 
 
 async def test_a_flood_of_subscribes_is_not_kept(endpoint: Any) -> None:

@@ -1,17 +1,25 @@
 """The fan-out of signals to clients."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from api import hub as module
-from api.hub import Hub, Listener
+from api.hub import Hub, Hubs, Listener
+from pipeline.cache.latest import encode
 
 
 def row(symbol: str, offset: int = 0) -> dict[str, Any]:
-    """A signal, as far as the hub cares."""
+    """A row, as far as the hub cares."""
     return {"symbol": symbol, "partition": 0, "offset": offset, "index": 0}
+
+
+def text(symbol: str, offset: int = 0) -> bytes:
+    """The same as it is published."""
+    return encode(row(symbol, offset))
 
 
 async def test_rows_go_to_those_who_want_them() -> None:
@@ -19,7 +27,7 @@ async def test_rows_go_to_those_who_want_them() -> None:
     hub = Hub()
     with hub.subscribed(["A", "B"]) as two, hub.subscribed(None) as everything:
         for symbol in "ABC":
-            hub.publish(row(symbol))
+            hub.publish(text(symbol))
         assert [(await two.take())["symbol"] for _ in "AB"] == ["A", "B"]
         assert [(await everything.take())["symbol"] for _ in "ABC"] == ["A", "B", "C"]
         assert hub.clients == 2
@@ -31,8 +39,8 @@ async def test_a_slow_client_loses_the_oldest() -> None:
     hub = Hub()
     with hub.subscribed(["A"]) as slow, hub.subscribed(["B"]) as other:
         for offset in range(module.QUEUE + 3):
-            hub.publish(row("A", offset))
-        hub.publish(row("B"))
+            hub.publish(text("A", offset))
+        hub.publish(text("B"))
         assert (await slow.take())["offset"] == 3
         assert slow.dropped == hub.dropped == 3
         assert other.dropped == 0
@@ -53,8 +61,8 @@ async def test_a_row_is_told_once() -> None:
     hub = Hub()
     with hub.subscribed(None) as listener:
         for offset in (5, 5, 6, 6, 2, 5):
-            hub.publish(row("A", offset))
-        hub.publish(row("B", 5))
+            hub.publish(text("A", offset))
+        hub.publish(text("B", 5))
         found = [await listener.take() for _ in range(5)]
     assert [(one["symbol"], one["offset"]) for one in found] == [
         ("A", 5), ("A", 6), ("A", 2), ("A", 5), ("B", 5),
@@ -68,6 +76,47 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     hub = Hub()
     with hub.subscribed(None) as listener:
         for symbol in "ABACAB":
-            hub.publish(row(symbol))
+            hub.publish(text(symbol))
         assert [(await listener.take())["symbol"] for _ in range(5)] == list("ABCAB")
     assert len(hub._last) == 2
+
+
+async def test_what_nobody_wants_is_not_read() -> None:
+    """The text of a row is only read for who wants it; what is no row raises."""
+    hub = Hub()
+    broken = text("A")[:-1]
+    hub.publish(broken)
+    with hub.subscribed(["B"]):
+        hub.publish(text("A", 1)[:-1])
+    with hub.subscribed(["A"]) as listener:
+        for wrong in (text("A", 2)[:-1], b"null", b""):
+            with pytest.raises(ValueError):  # noqa: PT011 -- the feed takes any
+                hub.publish(wrong)
+        hub.publish(text("A", 3))
+        assert await listener.take() == {"at": "00000-00000000000000000003-0000000000"} | row(
+            "A", 3
+        )
+
+
+async def test_a_stage_is_held_while_somebody_listens() -> None:
+    """Each stage has a hub of its own, and is followed for as long as it has listeners."""
+    held: list[str] = []
+
+    @contextmanager
+    def hold(stage: str) -> Iterator[None]:
+        held.append(stage)
+        yield
+        held.remove(stage)
+
+    hubs = Hubs(hold)
+    with hubs.subscribed("bars", None) as bars, hubs.subscribed("ticks", ["A"]) as ticks:
+        assert held == ["bars", "ticks"]
+        assert (hubs.clients, hubs["bars"].clients, hubs["signals"].clients) == (2, 1, 0)
+        for stage, offset in (("bars", 1), ("ticks", 1), ("features", 1), ("bars", 2)):
+            hubs.publish(stage, text("A", offset))
+        assert [(await bars.take())["offset"] for _ in range(2)] == [1, 2]
+        assert (await ticks.take())["offset"] == 1
+        assert not bars._rows
+        assert not ticks._rows
+    assert held == []
+    assert hubs.clients == 0

@@ -24,10 +24,10 @@ def subscribe(name: str = "1", payload: Any = LIVE) -> dict[str, Any]:
 async def clients_are(services: Any, count: int) -> None:
     """Let the server turn until so many subscriptions are open."""
     for _ in range(1000):
-        if services.hub.clients == count:
+        if services.hubs.clients == count:
             return
         await asyncio.sleep(0.001)
-    pytest.fail(f"{services.hub.clients} subscriptions, not {count}")
+    pytest.fail(f"{services.hubs.clients} subscriptions, not {count}")
 
 
 class Client:
@@ -147,7 +147,7 @@ async def test_a_subscription_from_start_to_end(endpoint: Any, services: Any) ->
         await clients_are(services, 1)
         offsets = [2**60 + 3 * turn + place for place in range(3)]
         for offset, name in zip(offsets, "ABA", strict=True):
-            services.hub.publish({**HEAD, "symbol": name, "offset": offset})
+            services.push({**HEAD, "symbol": name, "offset": offset})
         for offset in offsets[::2]:
             assert await client.receive() == {
                 "id": "1",
@@ -160,7 +160,7 @@ async def test_a_subscription_from_start_to_end(endpoint: Any, services: Any) ->
     client.send({"type": "ping", "payload": {"a": 1}})
     assert await client.receive() == {"type": "pong"}
     await client.leave()
-    assert services.hub.clients == 0
+    assert services.hubs.clients == 0
 
 
 async def test_queries_over_websocket(endpoint: Any) -> None:

@@ -1,0 +1,55 @@
+"""The resolvers of what is pushed: rows as they become the latest of their symbols."""
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Final
+
+from ariadne import SubscriptionType
+from graphql import GraphQLResolveInfo
+
+from api.arguments import checked
+from api.context import Context
+from api.errors import ApiError, Code
+from api.names import FOLLOWED
+
+NAMES_MAX: Final = 1000  # symbols that one subscription may name
+Info = GraphQLResolveInfo[Context]
+Row = dict[str, Any]
+Source = Callable[..., AsyncGenerator[Row, None]]
+
+subscription: Final = SubscriptionType()
+
+
+def source_of(stage: str) -> Source:
+    """The rows of a stage from now on, of these symbols or of all."""
+
+    async def source(
+        _: None, info: Info, symbols: list[str] | None = None
+    ) -> AsyncGenerator[Row, None]:
+        context = info.context
+        with context.services.hubs.subscribed(stage, _wanted(symbols)) as listener:
+            context.listeners.append(listener)
+            while True:
+                yield await listener.take()
+
+    return source
+
+
+def _wanted(symbols: list[str] | None) -> set[str] | None:
+    if symbols is None:
+        return None
+    if len(symbols) > NAMES_MAX:
+        message = f"{NAMES_MAX} symbols may be named; leave them out to follow all"
+        raise ApiError(Code.BAD_INPUT, message)
+    return {checked(name) for name in symbols}
+
+
+def _published(row: Row, _: Info, **_arguments: Any) -> Row:
+    """The row that was published."""
+    return row
+
+
+for _stage, _field in FOLLOWED.items():
+    subscription.set_source(_field, source_of(_stage))
+    subscription.set_field(_field, _published)
+
+BINDABLES: Final = [subscription]
