@@ -2,7 +2,7 @@
 
     python -m tests.bench.live.pulse KAFKA REDIS --partitions 0,1,2,3 --warmup 5 --silence 0 ...
 
-A message is a JSON array of ten ticks, each of another symbol of the message's partition; messages
+A message is a JSON array of ticks, the symbols of the message's partition in turn; messages
 go out one by one, evenly. The time of a tick is the moment its message is handed to the producer.
 What arrives is only kept with its time, and read when all is over.
 """
@@ -34,7 +34,6 @@ from schemas.codec import json_bytes
 from schemas.topics import PRICES, SIGNALS
 from tests.bench.live.feed import paced
 
-TICKS: Final = 10  # of a message
 _PREDICTIONS: Final = "predictions"
 _DRAIN: Final = 3.0  # seconds after the last tick in which its rows may come
 _READY: Final = 1.0
@@ -122,13 +121,18 @@ class Sender:
     """Messages of all symbols in turn; remembers when each was handed over."""
 
     def __init__(
-        self, publisher: Publisher, ends: dict[int, int], partitions: Sequence[int], symbols: int
+        self,
+        publisher: Publisher,
+        ends: dict[int, int],
+        partitions: Sequence[int],
+        asked: argparse.Namespace,
     ) -> None:
         self._publisher = publisher
         self._partitions = partitions
         self.first = {partition: ends[partition] for partition in partitions}
         self.sent: dict[int, list[float]] = {partition: [] for partition in partitions}
-        self._symbols = symbols // len(partitions)
+        self._symbols = asked.symbols // len(partitions)
+        self._ticks = asked.ticks
         self._walk = np.random.default_rng(1)
         self._levels = {partition: np.zeros(self._symbols) for partition in partitions}
         self._count = 0
@@ -137,10 +141,10 @@ class Sender:
     async def send(self) -> None:
         """One message."""
         partition = self._partitions[self._count % len(self._partitions)]
-        first = self._count // len(self._partitions) * TICKS
+        first = self._count // len(self._partitions) * self._ticks
         self._count += 1
         now = now_ns()
-        moves = self._walk.normal(0.0, _MOVE, TICKS).tolist()
+        moves = self._walk.normal(0.0, _MOVE, self._ticks).tolist()
         level = self._levels[partition]
         ticks = []
         for number, move in enumerate(moves):
@@ -163,7 +167,7 @@ class Sender:
     def ticks_since(self, moment: float) -> int:
         """Ticks sent from a moment on."""
         return sum(
-            TICKS * (len(times) - bisect_left(times, moment)) for times in self.sent.values()
+            self._ticks * (len(times) - bisect_left(times, moment)) for times in self.sent.values()
         )
 
     def delays(self, found: Sequence[tuple[float, Place]], moment: float) -> Array:
@@ -194,12 +198,12 @@ async def _pulse(asked: argparse.Namespace) -> dict[str, Any]:
         )
         stack.callback(transport.close)
         publisher = await stack.enter_async_context(Publisher(asked.kafka))
-        sender = Sender(publisher, ends, partitions, asked.symbols)
+        sender = Sender(publisher, ends, partitions, asked)
         reading = [asyncio.ensure_future(reader.run()) for reader in readers]
         await asyncio.sleep(_READY)
 
         async def send(seconds: float) -> None:
-            async for due in paced(asked.rate / TICKS, seconds):
+            async for due in paced(asked.rate / asked.ticks, seconds):
                 for _ in range(due):
                     await sender.send()
 
@@ -250,6 +254,7 @@ def main() -> None:
     parser.add_argument("--partitions", required=True)
     parser.add_argument("--symbols", type=int, default=100)
     parser.add_argument("--rate", type=float, default=10_000)
+    parser.add_argument("--ticks", type=int, default=10, help="of a message")
     parser.add_argument("--warmup", type=float, default=5.0)
     parser.add_argument("--silence", type=float, default=0.0)
     parser.add_argument("--seconds", type=float, default=20.0)
