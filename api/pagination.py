@@ -130,21 +130,25 @@ class Page:
 
     async def has_next_page(self, _info: Any) -> bool:
         """Whether the time range holds a row after this page."""
+        before = self._window.before
         if not self._window.backward:
             return self._more
-        edge = cursor_of(self.rows[-1]) if self.rows else _just_before(self._window.before)
+        if before is None:
+            return False  # when it was read, nothing was behind it
+        edge = cursor_of(self.rows[-1]) if self.rows else _just_before(before)
         return await self._exists(after=edge)
 
     async def has_previous_page(self, _info: Any) -> bool:
         """Whether the time range holds a row before this page."""
+        after = self._window.after
         if self._window.backward:
             return self._more
-        edge = cursor_of(self.rows[0]) if self.rows else _just_after(self._window.after)
+        if after is None:
+            return False
+        edge = cursor_of(self.rows[0]) if self.rows else _just_after(after)
         return await self._exists(before=edge)
 
     async def _exists(self, after: Cursor | None = None, before: Cursor | None = None) -> bool:
-        if after is None and before is None:
-            return False  # the page covers the range from that end on
         window = self._window
         return bool(await self._fetch(window.start, window.end, 1, after, before))
 
@@ -164,9 +168,9 @@ async def read_page(window: Window, fetch: Fetch) -> Page:
     return Page(window, rows, more=len(found) > len(rows), fetch=fetch)
 
 
-def _just_after(place: Cursor | None) -> Cursor | None:
-    return None if place is None else (*place[:3], min(place[3] + 1, 2**31 - 1))
+def _just_after(place: Cursor) -> Cursor:
+    return (*place[:3], min(place[3] + 1, 2**31 - 1))
 
 
-def _just_before(place: Cursor | None) -> Cursor | None:
-    return None if place is None else (*place[:3], max(place[3] - 1, -(2**31)))
+def _just_before(place: Cursor) -> Cursor:
+    return (*place[:3], max(place[3] - 1, -(2**31)))

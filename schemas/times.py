@@ -65,14 +65,19 @@ def parse_time(value: int | str | None) -> int:
 
 def format_rfc3339(nanos: int) -> str:
     """RFC 3339 text in UTC with nine decimals."""
-    day, rest = divmod(int(nanos), DAY)
-    seconds, fraction = divmod(rest, 10**9)
-    minutes, second = divmod(seconds, 60)
+    second, fraction = divmod(int(nanos), 10**9)
+    return f"{_second_text(second)}.{fraction:09d}Z"
+
+
+@lru_cache(1024)  # the times of one row, and of those beside it, share their second
+def _second_text(second: int) -> str:
+    day, rest = divmod(second, 86_400)
+    minutes, second = divmod(rest, 60)
     hour, minute = divmod(minutes, 60)
-    return f"{_day_text(day)}T{hour:02d}:{minute:02d}:{second:02d}.{fraction:09d}Z"
+    return f"{_day_text(day)}T{hour:02d}:{minute:02d}:{second:02d}"
 
 
-@lru_cache(256)  # a page of history is three times of a hundred rows: few days
+@lru_cache(256)  # a page of history is of few days
 def _day_text(day: int) -> str:
     return (_EPOCH + timedelta(days=day)).date().isoformat()
 

@@ -8,7 +8,6 @@ import asyncpg
 
 from pipeline.errors import UnavailableError
 from pipeline.store import history
-from pipeline.store.history import Span
 from pipeline.store.pool import Connection, Pool
 from pipeline.store.reads import EARLIEST, FIRST, LAST, LATEST, Cursor, cursor_of
 from pipeline.store.statements import statement
@@ -123,21 +122,24 @@ class _Walk:
     async def _made(self, low: int, high: int) -> list[Row]:
         known = LATEST if self.kind.known is None else self.kind.known
         shift = self.kind.shift
-        span = Span(low + shift, high + shift - 1, 1, FIRST, known=known)
         async with self.pool.moment() as connection:
-            rows = await self._aggregated(connection, span)
+            rows = await self._aggregated(connection, low + shift, high + shift - 1, known)
         candles = [{**row, "partition": 0, "offset": row["life"], "index": 0} for row in rows]
         return [one for one in candles if self.after < cursor_of(one) < self.before]
 
-    async def _aggregated(self, connection: Connection, span: Span) -> list[asyncpg.Record]:
+    async def _aggregated(
+        self, connection: Connection, low: int, high: int, known: int
+    ) -> list[asyncpg.Record]:
         source = self.kind.source
-        days = await history.days_of(connection, source, self.symbol, span)
+        days = await connection.fetch(
+            statement("history_days"), source, self.symbol, low, high, known
+        )
         if not days:
             return []
         part = statement(f"rows_of_{source}")
-        parts = " UNION ALL ".join(part.replace("{leaf}", f'"{day.name}"') for day in days)
+        parts = " UNION ALL ".join(part.replace("{leaf}", f'"{day["name"]}"') for day in days)
         await connection.execute(statement("plan_by_index"))
         return await connection.fetch(
             statement("candles").replace("{rows}", parts),
-            self.symbol, span.low, span.high, span.known, self.kind.interval, self.kind.shift,
+            self.symbol, low, high, known, self.kind.interval, self.kind.shift,
         )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import asyncpg
 
@@ -30,11 +30,39 @@ RETRYABLE = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
 )
-_NOT_MIGRATED: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
+_NOT_MIGRATED: Final = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedObjectError,
+)
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 # It tells each vain attempt to reopen an idle line with its traceback; who needs one tells a line.
 logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 _MARGIN: Final = 5.0  # seconds that an answer may take beyond what the server was given
+
+
+if TYPE_CHECKING:
+    _Base: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    _Base = asyncpg.Connection  # generic in its stubs only
+
+
+class _Connection(_Base):
+    """One that is given back without a round trip when its session was left as it was."""
+
+    unchanged = False
+
+    def leave_as_it_was(self) -> None:
+        """Who had it set nothing that lasts, and holds nothing."""
+        self.unchanged = True
+
+    def get_reset_query(self) -> str:
+        """What asyncpg clears a session by; empty: there is nothing to clear."""
+        if self.unchanged:
+            self.unchanged = False
+            return ""
+        return super().get_reset_query()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +180,26 @@ class Pool:
                 await connection.execute(f"SET LOCAL statement_timeout = {limit}")
                 yield connection
 
-    async def fetch(self, sql: str, *args: Any) -> Sequence[asyncpg.Record]:
-        """All rows of a query."""
+    @asynccontextmanager
+    async def _read(self) -> AsyncIterator[Connection]:
+        """The same for a query, which changes nothing of its session."""
         async with self._one() as connection:
+            yield connection
+            cast("Any", connection).leave_as_it_was()  # the proxy passes it on
+
+    async def fetch(self, sql: str, *args: Any) -> Sequence[asyncpg.Record]:
+        """All rows of a query; here and below: of one that sets and locks nothing that lasts."""
+        async with self._read() as connection:
             return await connection.fetch(sql, *args)
 
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         """The first row of a query."""
-        async with self._one() as connection:
+        async with self._read() as connection:
             return await connection.fetchrow(sql, *args)
 
     async def fetchval(self, sql: str, *args: Any) -> Any:
         """The first column of the first row of a query."""
-        async with self._one() as connection:
+        async with self._read() as connection:
             return await connection.fetchval(sql, *args)
 
     async def execute(self, sql: str, *args: Any) -> str:
@@ -241,6 +276,7 @@ async def open_pool(dsn: str, settings: StoreSettings) -> Pool:
             max_size=settings.pool_max,
             command_timeout=_patience(settings),
             reset=_left_as_it_is if settings.pooler else None,
+            connection_class=_Connection,
             **options,
         )
     except ValueError:

@@ -88,39 +88,18 @@ SELECT {columns} FROM {stage}
    AND ts >= $6 AND ts <= $7
  ORDER BY "offset", "index" LIMIT $8
 
--- name: history_forward
-SELECT {columns} FROM {leaf}
- WHERE run = 0 AND symbol = $1 AND ts >= $2 AND ts <= $3 AND known_at <= $4
-   AND (ts, partition, "offset", "index") > ($5, $6, $7, $8)
- ORDER BY ts, partition, "offset", "index" LIMIT $9
+-- name: history
+SELECT {columns} FROM history_page(NULL::{stage}[], '{stage}', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
--- name: history_backward
-SELECT {columns} FROM {leaf}
- WHERE run = 0 AND symbol = $1 AND ts >= $2 AND ts <= $3 AND known_at <= $4
-   AND (ts, partition, "offset", "index") < ($5, $6, $7, $8)
- ORDER BY ts DESC, partition DESC, "offset" DESC, "index" DESC LIMIT $9
+-- name: history_days
+SELECT name FROM history_days($1, $2, $3, $4, $5)
 
 -- name: plan_by_index
 SELECT set_config('enable_seqscan', 'off', true), set_config('max_parallel_workers_per_gather', '0', true),
        set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)
 
 -- name: is_migrated
-SELECT to_regclass($1) IS NOT NULL AND to_regclass('extents') IS NOT NULL
-
--- name: unsettled
-SELECT c.relname AS name, coalesce(x.indisvalid, false) AS indexed,
-       pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages
-  FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
-  LEFT JOIN (pg_index x JOIN pg_class n ON n.oid = x.indexrelid)
-    ON x.indrelid = c.oid AND n.relname = c.relname || '_symbol_ts'
- WHERE h.inhparent = $1::text::regclass AND NOT EXISTS (SELECT FROM settled s WHERE s.leaf = c.relname)
-
--- name: extents
-SELECT leaf AS name, first_ts, last_ts, lead FROM extents
- WHERE stage = $1 AND symbol = $2 AND last_ts >= $3 AND first_ts <= $4 AND first_known_at <= $5
-
--- name: page_times
-SELECT ts, (ctid::text::point)[0]::bigint AS page FROM {leaf} WHERE ctid = ANY ($1::text[]::tid[])
+SELECT to_regclass($1) IS NOT NULL AND to_regclass('extents') IS NOT NULL AND to_regproc('history_page') IS NOT NULL
 
 -- name: rows_of_bars
 SELECT ts, partition, "offset", "index", life, coalesce(scale, 1) AS scale, coalesce(volume_scale, 1) AS volume_scale,

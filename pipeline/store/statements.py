@@ -21,22 +21,23 @@ def statement(name: str) -> str:
     return _statements()[name]
 
 
-def stage_statement(name: str, stage: str) -> str:
-    """A statement over a stage's table: {stage} and {columns} are filled from closed lists."""
-    if stage not in STAGES:
-        raise ValueError(f"no stage is called {stage!r}")
-    return _filled(name, stage, names_of(stage))
-
-
-def leaf_statement(name: str, stage: str, leaf: str, columns: tuple[str, ...] = ()) -> str:
-    """A statement over the table of one day, of these columns or all: {leaf} is from the catalogue.
+def stage_statement(name: str, stage: str, columns: tuple[str, ...] = ()) -> str:
+    """A statement over a stage's table: {stage} and {columns} are filled from closed lists.
 
     Raises:
-        ValueError: the stage has no such column.
+        ValueError: there is no such stage, or it has not all of these columns.
     """
-    if not set(columns) <= set(names_of(stage)):
-        raise ValueError(f"{stage} has no columns {sorted(set(columns) - set(names_of(stage)))}")
-    return _filled(name, stage, columns or names_of(stage)).replace("{leaf}", leaf)
+    if stage not in STAGES:
+        raise ValueError(f"no stage is called {stage!r}")
+    known = names_of(stage)
+    if not set(columns) <= set(known):
+        raise ValueError(f"{stage} has no columns {sorted(set(columns) - set(known))}")
+    return _filled(name, stage, columns or known)
+
+
+def leaf_statement(name: str, stage: str, leaf: str) -> str:
+    """A statement over the table of one day: {leaf} is from the catalogue."""
+    return stage_statement(name, stage).replace("{leaf}", leaf)
 
 
 @cache

@@ -165,17 +165,31 @@ async def test_rows_of_one_time_are_found_on_all_days(pool: Pool) -> None:
     assert len(set(walks[0])) == 32
 
 
+EXPLAINED = """
+LOAD 'auto_explain';
+SET auto_explain.log_min_duration = 0;
+SET auto_explain.log_nested_statements = on;
+SET auto_explain.log_level = notice
+"""
+
+
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """How Postgres reads a day's table, for each statement that reads one."""
     found: list[str] = []
     fetch = asyncpg.Connection.fetch
 
+    def heard(_connection: Any, message: Any) -> None:
+        if "ticks_2" in message.message:
+            found.append(message.message)
+
     async def explained(connection: Any, sql: str, *args: Any, **options: Any) -> Any:
-        if "ticks_2" in sql:
-            rows = await fetch(connection, f"EXPLAIN {sql}", *args)
-            found.append("\n".join(row[0] for row in rows))
-        return await fetch(connection, sql, *args, **options)
+        await connection.execute(EXPLAINED)
+        connection.add_log_listener(heard)
+        rows = await fetch(connection, sql, *args, **options)
+        await asyncio.sleep(0)  # the listener is called by the loop
+        connection.remove_log_listener(heard)
+        return rows
 
     monkeypatch.setattr(asyncpg.Connection, "fetch", explained)
     return found
@@ -231,39 +245,74 @@ async def test_days_that_are_not_needed_are_not_opened(pool: Pool, plans: list[s
     assert not set(opened) & set(names[2:7])
 
 
-async def test_a_day_that_is_dropped_meanwhile(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page is read again without it; a database without tables says so."""
-    facts = await stored(pool, ages=(1, 0))
-    listed = history.days_of
-    dropped = leaf("ticks", today() - timedelta(days=1))
+async def test_a_day_that_is_dropped_meanwhile(pool: Pool) -> None:
+    """The page is read again without it."""
+    facts = await stored(pool, ages=(2, 1, 0))
+    held, dropped, _ = (leaf("ticks", today() - timedelta(days=age)) for age in (2, 1, 0))
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(f"LOCK TABLE {held} IN ACCESS EXCLUSIVE MODE")
+        reading = asyncio.create_task(history.read(pool, "ticks", "RARE", 0, END, 500))
+        await waits(pool, held)  # the days are listed, and this one is the first to be read
+        await pool.execute(f"DROP TABLE {dropped}")
+    before = pool.figures.statements
+    expected = facts.expected("RARE", 0, END)
+    left = [place for place in expected if not ROWS <= place[2] < 2 * ROWS]
+    assert [cursor_of(row) for row in await reading] == left
+    assert pool.figures.statements == before + 2
 
-    async def slow(*where: Any) -> Any:
-        found = await listed(*where)
-        await pool.execute(f"DROP TABLE IF EXISTS {dropped}")
-        return found
 
-    monkeypatch.setattr(history, "days_of", slow)
-    page = await history.read(pool, "ticks", "RARE", 0, END, 500)
-    left = [place for place in facts.places["RARE"] if place[2] >= ROWS]
-    assert [cursor_of(row) for row in page] == left
-    await pool.execute("DROP TABLE ticks CASCADE")
+async def test_a_database_of_an_older_version_is_said_so(pool: Pool) -> None:
+    """Before its tables are there, and before its functions are."""
+    await pool.execute("DROP TABLE bars CASCADE")
+    with pytest.raises(StateError, match="tickstream migrate"):
+        await history.read(pool, "bars", "RARE", 0, END, 500)
+    await pool.execute("DROP FUNCTION history_page")
     with pytest.raises(StateError, match="tickstream migrate"):
         await history.read(pool, "ticks", "RARE", 0, END, 500)
 
 
-async def test_a_page_is_of_one_moment(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is committed between two of its statements is not in it."""
-    await stored(pool, ages=(1, 0))
-    fetch = history._fetch
+async def waits(pool: Pool, table: str) -> None:
+    """Until somebody waits for a table."""
+    sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass"
+    while not await pool.fetchval(sql, table):  # noqa: ASYNC110 -- only the server knows
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+async def test_a_page_is_of_one_moment(pool: Pool, *, backward: bool) -> None:
+    """What is committed while it is read is not in it."""
+    facts = await stored(pool, ages=(1, 0))
     late = made(9, np.random.default_rng(1), ordered=True).take(np.arange(10))
-
-    async def slow(*where: Any) -> Any:
+    before = LAST if backward else None
+    async with pool.acquire() as connection, connection.transaction():
+        held = leaf("ticks", today() - timedelta(days=1))
+        await connection.execute(f"LOCK TABLE {held} IN ACCESS EXCLUSIVE MODE")
+        reading = asyncio.create_task(
+            history.read(pool, "ticks", "BUSY", 0, END, 2 * ROWS, before=before)
+        )
+        await waits(pool, held)
         await copied(pool, late, today())
-        return await fetch(*where)
+    assert [cursor_of(row) for row in await reading] == facts.expected("BUSY", 0, END)
 
-    monkeypatch.setattr(history, "_fetch", slow)
-    page = await history.read(pool, "ticks", "BUSY", 0, END, 20, before=LAST)
-    assert max(row["ts"] for row in page) < 2 * ROWS * SECOND
+
+@pytest.mark.parametrize(
+    ("start", "step", "expected"),
+    [
+        (2**62, -10, 2800),
+        (-(2**63), 150, 2000),
+        (0, 150, 2000),
+        (500, 25, 750),
+        (2000, -50, 1000),
+        (0, 201, None),
+        (3000, -200, None),
+    ],
+)
+async def test_a_window_is_about_as_large_as_was_asked(
+    pool: Pool, start: int, step: float, expected: int | None
+) -> None:
+    """Where time goes on evenly, ten pages are the time of ten pages; but for the ends."""
+    sql = "SELECT history_time(ARRAY[0, 1000, 3000], ARRAY[0, 100, 200], $1, $2)"
+    assert await pool.fetchval(sql, start, step) == expected
 
 
 async def test_summaries_wait_for_nobody(pool: Pool) -> None:

@@ -90,6 +90,24 @@ async def test_a_line_that_was_cut_is_opened_again(pool: Pool, postgres: str) ->
     assert await pool.fetchval("SELECT 1") == 1
 
 
+async def test_a_session_is_cleared_where_something_was_set(pool: Pool, postgres: str) -> None:
+    """A query leaves nothing behind, and its connection comes back without another round trip."""
+    other = await open_pool(postgres, StoreSettings())
+    last = "SELECT query FROM pg_stat_activity WHERE pid = $1"
+    try:
+        own = await pool.fetchval("SELECT pg_backend_pid()")
+        assert await other.fetchval(last, own) == "SELECT pg_backend_pid()"
+        default = await pool.fetchval("SHOW work_mem")
+        await pool.execute("SET work_mem = '77MB'")
+        assert "RESET ALL" in await other.fetchval(last, own)
+        assert await pool.fetchval("SHOW work_mem") == default
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("SELECT pg_backend_pid()") == own
+        assert "RESET ALL" in await other.fetchval(last, own)
+    finally:
+        await other.close()
+
+
 async def test_behind_a_pooler_a_session_keeps_nothing(postgres: str) -> None:
     """No statement stays prepared, none runs outside a transaction, no setting is of a session."""
     plain = await open_pool(postgres, StoreSettings(pool_max=1))
