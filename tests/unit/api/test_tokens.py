@@ -135,7 +135,7 @@ WRONG: dict[str, str] = {
     "exp NaN": token({**CLAIMS, "exp": math.nan}),
     "exp infinite": token({**CLAIMS, "exp": math.inf}),
     "exp beyond floats": token({**CLAIMS, "exp": 10**400}),
-    "not yet": token({**CLAIMS, "nbf": NOW + 300}),
+    "not yet": token({**CLAIMS, "nbf": NOW + 86_400}),
     "no sub": token({"role": "admin", "exp": NOW + 600}),
     "sub no text": token({**CLAIMS, "sub": 5}),
     "sub empty": token({**CLAIMS, "sub": ""}),
