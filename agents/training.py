@@ -1,12 +1,9 @@
 """The service `training`: does the jobs that were asked for, each in a process of its own."""
 
-import argparse
 import asyncio
 import os
 import shutil
-import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum, auto
@@ -15,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-import uvloop
 from platformdirs import user_data_path
 
+from agents.entry import paused, run, stop_by_signal
 from agents.jobs import (
     OUTPUT,
     begin,
@@ -28,14 +25,13 @@ from agents.jobs import (
     trouble_of,
 )
 from pipeline.clock import monotonic
-from pipeline.errors import MisuseError, TickstreamError, UnavailableError
+from pipeline.errors import MisuseError, UnavailableError
 from pipeline.servers.child import Child
-from pipeline.settings import Settings, fresh_id, load_settings
+from pipeline.settings import Settings, fresh_id
 from pipeline.store import jobs
 from pipeline.store.jobs import Claim, Job, State
 from pipeline.store.migrate import migrate
 from pipeline.store.pool import RETRYABLE, Pool, open_pool
-from pipeline.telemetry.logs import configure_logging
 
 LOG: Final = structlog.get_logger()
 _PAUSE: Final = 1.0  # seconds between looks for work, and between attempts to reach Postgres
@@ -207,10 +203,7 @@ async def work(settings: Settings, sets: Sequence[str]) -> None:
     if settings.postgres is None:
         raise MisuseError("jobs are in Postgres: set TICKSTREAM_POSTGRES, or use `tickstream up`")
     home = settings.jobs.directory or user_data_path("tickstream") / "jobs"
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_by_signal()
     pool = await _opened(settings, stop)
     if pool is None:
         return
@@ -242,27 +235,9 @@ async def _opened(settings: Settings, stop: asyncio.Event) -> Pool | None:
     return None
 
 
-async def paused(stop: asyncio.Event, seconds: float) -> None:
-    """Wait so long, or until it is to stop."""
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
-
-
 def main() -> None:
-    """Parse the arguments and run; a user's mistake is one line, never a traceback."""
-    parser = argparse.ArgumentParser(prog="python -m agents.training")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
-    arguments = parser.parse_args()
-    try:
-        settings = load_settings(arguments.sets)
-        configure_logging(settings.log)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work(settings, arguments.sets))
-    except TickstreamError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+    """Run it."""
+    run("python -m agents.training", work)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 """A worker process: opens the sinks, starts Faust, and dies hard rather than lose a row."""
 
-import argparse
 import asyncio
 import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final, NoReturn
 
 import faust
 import structlog
-import uvloop
 
 from agents.app import make_app, prices_of
+from agents.entry import run, stop_by_signal
 from agents.host import Host
 from agents.partition import OwnedPartition
 from agents.source import FaustSource
@@ -21,14 +21,13 @@ from pipeline.bus.decoding import new_decoder
 from pipeline.bus.publisher import Publisher
 from pipeline.bus.topics import ensure_topics
 from pipeline.cache.latest import open_cache
-from pipeline.errors import MisuseError, TickstreamError
+from pipeline.errors import MisuseError
 from pipeline.replay.warm import warm
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings
 from pipeline.stages.chain import Chain
 from pipeline.store.live import LiveStore
 from pipeline.store.migrate import migrate
 from pipeline.store.pool import open_pool
-from pipeline.telemetry.logs import configure_logging
 
 LOG: Final = structlog.get_logger()
 GAVE_UP: Final = 70
@@ -51,7 +50,7 @@ def _load_kernels(settings: Settings) -> None:
     Chain(settings.chain, 0).step(*new_decoder(0).decode(()))
 
 
-async def work(settings: Settings) -> None:
+async def work(settings: Settings, _: Sequence[str] = ()) -> None:
     """Run one worker until it is told to stop.
 
     Raises:
@@ -99,11 +98,8 @@ async def work(settings: Settings) -> None:
 
         app.on_partitions_revoked.connect(revoked)
         app.agent(prices_of(app), concurrency=1, name="chain")(chain)
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGUSR1, _tell_tasks)
+        stop = stop_by_signal()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks)
         await app.start()
         LOG.info("worker_started", group=settings.worker.group, instance=settings.worker.instance)
         await _until(stop, app)
@@ -133,15 +129,5 @@ async def _until(stop: asyncio.Event, app: faust.App) -> None:
 
 
 def main() -> None:
-    """Parse the arguments and run; a user's mistake is one line, never a traceback."""
-    parser = argparse.ArgumentParser(prog="python -m agents")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
-    arguments = parser.parse_args()
-    try:
-        settings = load_settings(arguments.sets)
-        configure_logging(settings.log)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work(settings))
-    except TickstreamError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+    """Run it."""
+    run("python -m agents", work)

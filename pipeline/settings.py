@@ -30,6 +30,7 @@ from pipeline.stages.signals import SignalsSettings
 from pipeline.stages.ticks import GuardSettings
 from pipeline.stages.user import UserFile, UserSettings
 from schemas.models import HmmModel, read_hmm
+from schemas.webhooks import read_secret
 
 _SHORTEST_STUCK = 5.0
 
@@ -164,6 +165,51 @@ class JobsSettings(_Group):
     seconds_max: float = Field(86_400.0, gt=0, description="seconds that a job may take")
 
 
+class CallsSettings(_Group):
+    """Outgoing HTTP calls."""
+
+    timeout: float = Field(10.0, gt=0, le=300, description="seconds that an attempt may take")
+    attempts: int = Field(3, ge=1, le=10, description="times that a call is tried in a row")
+    first_pause: float = Field(0.5, ge=0, le=60, description="seconds until the second attempt")
+    longest_pause: float = Field(30.0, ge=0, le=300, description="seconds between attempts at most")
+    longest_rest: float = Field(
+        300.0, ge=0, le=3600, description="seconds that who fails again and again is left alone"
+    )
+    at_once: int = Field(128, ge=1, le=10_000, description="calls at once")
+    at_once_per_host: int = Field(32, ge=1, le=10_000, description="calls of one host at once")
+    answer_max: int = Field(65_536, ge=0, description="bytes of an answer that are read")
+    plain: bool = Field(False, description="http also beyond this machine, not only https")
+    authorities: Path | None = Field(
+        None, description="PEM file of certificate authorities that are trusted, too"
+    )
+
+
+class Webhook(_Group):
+    """A receiver of alerts. Set it in the environment: its address is often a secret, too."""
+
+    url: SecretStr = Field(description="https://..., or http://localhost...")
+    secrets: tuple[SecretStr, ...] = Field(
+        (), description="whsec_ and base64 of 24 to 64 bytes; each signs, so that one can follow"
+    )
+    kinds: tuple[str, ...] = Field((), description="kinds of alerts that it gets; none: all")
+    at_once: int = Field(4, ge=1, le=16, description="alerts on their way at once; 1 keeps order")
+    age_max: float = Field(
+        86_400.0, gt=0, description="seconds after its publication until an alert is given up"
+    )
+
+    @field_validator("secrets")
+    @classmethod
+    def _keys(cls, values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for value in values:
+            read_secret(value.get_secret_value())
+        return values
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """What it is signed by."""
+        return tuple(read_secret(value.get_secret_value()) for value in self.secrets)
+
+
 class ReplaySettings(_Group):
     """Replays of files and topics."""
 
@@ -202,6 +248,10 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     replay: ReplaySettings = ReplaySettings()
     jobs: JobsSettings = JobsSettings()
+    calls: CallsSettings = CallsSettings()
+    webhooks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")], Webhook] = Field(
+        {}, description="receivers of alerts, by a name"
+    )
 
     @field_validator("user", mode="before")
     @classmethod

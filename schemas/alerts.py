@@ -1,9 +1,31 @@
 """What the topic `alerts` carries: JSON documents, one an event."""
 
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from schemas.arrivals import Gap
 from schemas.times import format_rfc3339
+
+LARGEST: Final = 65_536  # bytes
+
+
+def read_alert(value: bytes) -> dict[str, Any]:
+    """The document of a message of `alerts`; it has a `kind`.
+
+    Raises:
+        ValueError: it is none, or larger than an alert may be.
+    """
+    if len(value) > LARGEST:
+        raise ValueError(f"{len(value):,} bytes are more than an alert may have")
+    try:
+        found = msgspec.json.decode(value)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("no JSON") from error
+    match found:
+        case {"kind": str()}:
+            return dict(found)
+    raise ValueError("no object with a kind")
 
 
 def gap_document(gap: Gap, partition: int) -> dict[str, Any]:

@@ -40,10 +40,10 @@ async def reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnavailableError(f"Kafka at {bootstrap} does not answer: {reason}") from error
     finally:
-        await _stop(consumer)
+        await stop_consumer(consumer)
 
 
-async def _stop(consumer: AIOKafkaConsumer) -> None:
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     """Close a consumer also while its requests fail.
 
     aiokafka cancels the requests that are under way and awaits them: where one waits to be tried

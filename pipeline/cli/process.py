@@ -10,7 +10,11 @@ import click
 from pipeline.cli.options import BAR, DATA_DIR, SETS, named_or_running, sets_of, settings_of
 from pipeline.settings import child_environment
 
-_SERVICES: Final = {"chain": "agents", "training": "agents.training"}
+_SERVICES: Final = {
+    "chain": "agents",
+    "training": "agents.training",
+    "monitoring": "agents.monitoring",
+}
 
 
 def _become(module: str, sets: tuple[str, ...], data_dir: Path | None, *more: str) -> None:
@@ -33,7 +37,8 @@ def _become(module: str, sets: tuple[str, ...], data_dir: Path | None, *more: st
     type=click.Choice(list(_SERVICES)),
     default="chain",
     show_default=True,
-    help="chain: prices to fills; training: replays and backtests that GraphQL is asked for.",
+    help="chain: prices to fills; training: replays and backtests that GraphQL is asked for; "
+    "monitoring: alerts to webhooks.",
 )
 def worker(sets: tuple[str, ...], bar: str | None, data_dir: Path | None, service: str) -> None:
     """Run one worker: the chain between `prices` and Postgres, Redis and the stage topics."""

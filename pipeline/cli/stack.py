@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.bus.topics import ensure_topics
+from pipeline.calls.hooks import check_webhooks
 from pipeline.cli.administration import without_password
 from pipeline.cli.options import say
 from pipeline.clock import monotonic
@@ -82,6 +83,7 @@ def stack(
     Raises:
         TickstreamError: something cannot be started; what ran is stopped again.
     """
+    check_webhooks(settings)
     port = _api_port(settings, data_dir)
     with start_servers(
         data_dir,
@@ -108,6 +110,10 @@ def stack(
         jobs = settings.jobs.directory or data_dir / "jobs"
         own = (*assignments, "--set", f"jobs.directory={json.dumps(str(jobs.absolute()))}")
         services.append(Service("training", "agents.training", own, environment, home, say=say))
+        if settings.webhooks:
+            services.append(
+                Service("monitoring", "agents.monitoring", assignments, environment, home, say=say)
+            )
         arguments = (*assignments, "--host", settings.api.host, "--port", str(port))
         api = Service("api", "api", arguments, environment, home, say=say)
         running = Stack(

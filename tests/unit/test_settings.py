@@ -156,3 +156,26 @@ def test_the_samples_are_where_they_are_said_to_be(monkeypatch: pytest.MonkeyPat
     assert str(samples_directory()) == "/some/where"
     monkeypatch.delenv("TICKSTREAM_SAMPLES")
     assert samples_directory() is None
+
+
+def test_webhooks_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one document or a variable each; neither address nor secret is shown or repeated."""
+    secret = "whsec_" + "QUFB" * 8
+    monkeypatch.setenv("TICKSTREAM_WEBHOOKS", '{"ops": {"url": "https://a/xyzzy"}}')
+    monkeypatch.setenv("TICKSTREAM_WEBHOOKS__DESK__URL", "https://b/xyzzy")
+    monkeypatch.setenv("TICKSTREAM_WEBHOOKS__OPS__SECRETS", f'["{secret}"]')
+    found = load_settings(['webhooks.desk.kinds=["drift"]'])
+    assert set(found.webhooks) == {"ops", "desk"}
+    assert found.webhooks["ops"].keys == (b"AAA" * 8,)
+    assert found.webhooks["desk"].kinds == ("drift",)
+    for told in (repr(found), str(found), found.model_dump_json()):
+        assert "xyzzy" not in told
+        assert "QUFB" not in told
+    for bad in ("xyzzy", "whsec_xyzzy"):
+        monkeypatch.setenv("TICKSTREAM_WEBHOOKS__OPS__SECRETS", f'["{bad}"]')
+        with pytest.raises(MisuseError, match="24 to 64") as caught:
+            load_settings()
+        assert "xyzzy" not in str(caught.value)
+    monkeypatch.delenv("TICKSTREAM_WEBHOOKS__OPS__SECRETS")
+    with pytest.raises(MisuseError, match=r"webhooks\.A B"):
+        load_settings(["webhooks.A B.url=https://a/"])

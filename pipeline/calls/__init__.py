@@ -1,0 +1,1 @@
+"""Outgoing HTTP calls: the only opener of an HTTP client."""
