@@ -18,6 +18,7 @@ from pipeline.errors import UnavailableError
 from pipeline.store.keys import Role
 from schemas.times import format_rfc3339
 
+_SILENT: Final = "it does not answer"  # its address is not for everyone
 _SECONDS: Final = 2.0  # until an answer counts as none
 
 
@@ -27,17 +28,18 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Each server with the time of its answer; 503 without Postgres; the cache can be missed.
+    """Each server with the time of its answer; 503 without Postgres; the others can be missed.
 
-    Where `up` holds what is stored against a replay, or watches for drift, also how the last turn
-    of that ended. Where keys are demanded, all but the status takes one of an admin.
+    The broker is among them while somebody follows one of its topics. Where `up` holds what is
+    stored against a replay, or watches for drift, also how the last turn of that ended. Where keys
+    are demanded, all but the status takes one of an admin.
     """
     services: Services = request.app.state.services
     found = await check_all(services)
-    postgres, redis = (check["ok"] for check in found.values())
-    postgres = postgres and request.app.state.access.ready
-    status = "unavailable" if not postgres else "ready" if redis else "degraded"
-    if redis:
+    postgres = found["postgres"]["ok"] and request.app.state.access.ready
+    whole = all(check["ok"] for check in found.values())
+    status = "unavailable" if not postgres else "ready" if whole else "degraded"
+    if found["redis"]["ok"]:
         found |= await _turns(services)
     body = {"status": status, "checks": found} if _is_admin(request) else {"status": status}
     return _json(body, HTTPStatus.OK if postgres else HTTPStatus.SERVICE_UNAVAILABLE)
@@ -55,7 +57,13 @@ async def check_all(services: Services) -> dict[str, dict[str, Any]]:
     """Each server by its name: whether it answers, in how many seconds, or why not."""
     names = ("postgres", "redis")
     checks = await asyncio.gather(_check(services.read_symbols), _check(services.cache.ping))
-    return dict(zip(names, checks, strict=True))
+    found = dict(zip(names, checks, strict=True))
+    match services.topics.answers:
+        case True:
+            found["kafka"] = {"ok": True}
+        case False:
+            found["kafka"] = {"ok": False, "error": _SILENT}
+    return found
 
 
 async def _turns(services: Services) -> dict[str, Any]:
@@ -83,7 +91,7 @@ async def _check(ask: Callable[[], Awaitable[object]]) -> dict[str, Any]:
     except ApiError as error:
         return {"ok": False, "error": str(error)}
     except UnavailableError:
-        return {"ok": False, "error": "it does not answer"}  # its address is not for everyone
+        return {"ok": False, "error": _SILENT}
     return {"ok": True, "seconds": round(monotonic() - begin, 6)}
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
@@ -43,12 +43,12 @@ class Listener:
 
 
 class Hub:
-    """Gives each row to those who want its symbol, once, though an emptied cache tells it again."""
+    """Gives rows to those who want their symbol."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = QUEUE) -> None:
         self.dropped = 0
         """Rows that slow clients of this process lost."""
-        self._last: OrderedDict[str, bytes] = OrderedDict()  # identities by symbol
+        self._size = size
         # By symbol; those who want all symbols are under None.
         self._listeners: dict[str | None, set[Listener]] = defaultdict(set)
 
@@ -60,7 +60,7 @@ class Hub:
     @contextmanager
     def subscribed(self, symbols: Collection[str] | None) -> Iterator[Listener]:
         """A listener to these symbols, or to all, for the length of a block."""
-        listener = Listener()
+        listener = Listener(self._size)
         wanted = {None} if symbols is None else set(symbols)
         for symbol in wanted:
             self._listeners[symbol].add(listener)
@@ -73,6 +73,26 @@ class Hub:
                     del self._listeners[symbol]
             if listener.dropped:
                 _log.warning("subscriber_lagged", dropped=listener.dropped)
+
+    def wanting(self, symbol: str | None) -> list[Listener]:
+        """Who wants a symbol; what is of no symbol goes to those who want all."""
+        found = [*self._listeners.get(None, ())]
+        if symbol is not None:
+            found += self._listeners.get(symbol, ())
+        return found
+
+    def give(self, listeners: Iterable[Listener], row: Row) -> None:
+        """Give a row to some."""
+        for listener in listeners:
+            self.dropped += not listener.offer(row)
+
+
+class LatestHub(Hub):
+    """Gives each row that becomes the latest once, though an emptied cache tells it again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: OrderedDict[str, bytes] = OrderedDict()  # identities by symbol
 
     def publish(self, text: bytes) -> None:
         """Give the row of a document to all who want it; it is read when there is one.
@@ -87,11 +107,9 @@ class Hub:
         self._last.move_to_end(symbol)
         if len(self._last) > _REMEMBERED:
             self._last.popitem(last=False)
-        wanting = [*self._listeners.get(symbol, ()), *self._listeners.get(None, ())]
+        wanting = self.wanting(symbol)
         if wanting:
-            row: Row = orjson.loads(text)
-            for listener in wanting:
-                self.dropped += not listener.offer(row)
+            self.give(wanting, orjson.loads(text))
 
 
 class Hubs:
@@ -103,9 +121,9 @@ class Hubs:
 
     def __init__(self, hold: Callable[[str], AbstractContextManager[None]]) -> None:
         self._hold = hold
-        self._hubs = {stage: Hub() for stage in FOLLOWED}
+        self._hubs = {stage: LatestHub() for stage in FOLLOWED}
 
-    def __getitem__(self, stage: str) -> Hub:
+    def __getitem__(self, stage: str) -> LatestHub:
         """The hub of a stage."""
         return self._hubs[stage]
 

@@ -29,7 +29,8 @@ _READER: Final = {
     "Drift": "kind name symbol change since ts partition offset index evidence looked stride"
     " foundAt",
     "ModelScores": "firstTs lastTs n logLoss nullLogLoss brier auc",
-    "Subscription": "prices bars regimes predictions signals",
+    "Subscription": "prices bars regimes predictions signals fills alerts",
+    "Alert": "kind symbol time published partition offset index document",
     "Symbol": "name staleness price bar features regime prediction signal fill equity position"
     " dataQuality",
     "PageInfo": "hasNextPage hasPreviousPage startCursor endCursor",

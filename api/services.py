@@ -11,6 +11,7 @@ from api.errors import ApiError, Code, masked
 from api.hub import Hubs
 from api.instruments import Instruments
 from api.mirror import Mirror
+from api.topics import NO_BROKER, Topics
 from pipeline.cache.documents import symbol_of
 from pipeline.cache.following import Feed
 from pipeline.cache.latest import KEYS, open_cache
@@ -37,6 +38,7 @@ class Services:
         self.manager = CacheManager(self.cache)
         self.feed = Feed(self.cache, self, always=[SIGNALS])
         self.hubs = Hubs(self.feed.holding)
+        self.topics = Topics(settings.kafka)
         self.mirror = Mirror(self.feed, settings.api.copied_symbols)
         self.instruments = Instruments(self.feed)
         self._dsn = settings.postgres
@@ -55,6 +57,7 @@ class Services:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.topics.close()
         if self._pool is not None:
             await self._pool.close()
         with suppress(UnavailableError, OSError):
@@ -83,7 +86,7 @@ class Services:
             ApiError: this server has none.
         """
         if self.settings.kafka is None:
-            raise ApiError(Code.UNAVAILABLE, "this server has no broker: set TICKSTREAM_KAFKA")
+            raise ApiError(Code.UNAVAILABLE, NO_BROKER)
         return self.settings.kafka
 
     def _opened(self) -> Pool:

@@ -1,4 +1,4 @@
-"""The resolvers of what is pushed: rows as they become the latest of their symbols."""
+"""The resolvers of what is pushed: the latest rows from the cache, fills and alerts from Kafka."""
 
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
@@ -10,6 +10,8 @@ from api.arguments import checked
 from api.context import Context
 from api.errors import ApiError, Code
 from api.names import FOLLOWED
+from api.topics import FILLS
+from schemas.topics import ALERTS
 
 NAMES_MAX: Final = 1000  # symbols that one subscription may name
 Info = GraphQLResolveInfo[Context]
@@ -34,6 +36,32 @@ def source_of(stage: str) -> Source:
     return source
 
 
+@subscription.source("fills")
+async def source_fills(
+    _: None, info: Info, symbols: list[str] | None = None
+) -> AsyncGenerator[Row, None]:
+    """Every fill from now on."""
+    context = info.context
+    async with context.services.topics.subscribed(FILLS, _wanted(symbols)) as listener:
+        context.listeners.append(listener)
+        while True:
+            yield await listener.take()
+
+
+@subscription.source("alerts")
+async def source_alerts(
+    _: None, info: Info, symbols: list[str] | None = None, kinds: list[str] | None = None
+) -> AsyncGenerator[Row, None]:
+    """Every alert from now on."""
+    context = info.context
+    async with context.services.topics.subscribed(ALERTS, _wanted(symbols)) as listener:
+        context.listeners.append(listener)
+        while True:
+            row = await listener.take()
+            if kinds is None or row["kind"] in kinds:
+                yield row
+
+
 def _wanted(symbols: list[str] | None) -> set[str] | None:
     if symbols is None:
         return None
@@ -50,6 +78,7 @@ def _published(row: Row, _: Info, **_arguments: Any) -> Row:
 
 for _stage, _field in FOLLOWED.items():
     subscription.set_source(_field, source_of(_stage))
+for _field in (*FOLLOWED.values(), "fills", "alerts"):
     subscription.set_field(_field, _published)
 
 BINDABLES: Final = [subscription]

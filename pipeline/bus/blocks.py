@@ -4,13 +4,38 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from pipeline.bus.ranges import read_ranges
 from pipeline.bus.topics import offset_bounds
+from pipeline.stages.base import HEAD
+from schemas.blocks import COLUMNS, Rows, from_arrow
 from schemas.topics import SIGNALS
 
 Identity = tuple[int, int, int]
+
+
+def fresh_rows(topic: str, number: int, value: bytes | None, mark: tuple[int, int]) -> Rows:
+    """Rows of a message behind a mark (offset and index), in the order of their identity.
+
+    Raises:
+        ValueError: it is no block of this topic and partition.
+    """
+    try:
+        table = pa.ipc.open_stream(value or b"").read_all()
+        table.validate(full=True)  # wrong offsets would crash us
+        if any(table.column(column.name).null_count for column in COLUMNS[topic][: len(HEAD)]):
+            raise ValueError("a row without a place or a symbol")
+        rows = from_arrow(topic, table)
+    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+        raise ValueError("no block of this topic") from error
+    if np.any(rows["partition"] != number):
+        raise ValueError("rows of another partition")
+    offset, index = rows["offset"], rows["index"]
+    order = np.lexsort((index, offset))
+    behind = (offset > mark[0]) | ((offset == mark[0]) & (index > mark[1]))
+    return rows.take(order[behind[order]])
 
 
 async def read_values(bootstrap: str, topic: str) -> AsyncIterator[bytes]:

@@ -13,9 +13,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-import numpy as np
-import pyarrow as pa
-
+from pipeline.bus.blocks import fresh_rows
 from pipeline.bus.publisher import Outgoing, Publisher
 from pipeline.bus.ranges import Range, read_ranges
 from pipeline.bus.topics import offset_bounds
@@ -24,13 +22,12 @@ from pipeline.errors import ConflictError, StateError, UnavailableError
 from pipeline.models.drift import DriftAlarm
 from pipeline.models.drift_state import Detectors
 from pipeline.settings import Settings
-from pipeline.stages.base import HEAD
 from pipeline.store import drift as store
 from pipeline.store.drift import START, Kept, Place
 from pipeline.store.live import compress, decompress
 from pipeline.store.pool import Pool
 from schemas.alerts import drift_document
-from schemas.blocks import COLUMNS, Rows, empty, from_arrow
+from schemas.blocks import Rows, empty
 from schemas.codec import json_bytes
 from schemas.times import format_rfc3339
 from schemas.topics import ALERTS
@@ -170,34 +167,13 @@ class Watch:
             async for _, messages in found:
                 for message in messages:
                     try:
-                        rows = fresh(topic, number, message.value, (offset, index))
+                        rows = fresh_rows(topic, number, message.value, (offset, index))
                     except ValueError:
                         turn.unread[f"{topic}, partition {number}"] += 1
                         rows = empty(topic)
                     if len(rows):
                         offset, index = int(rows["offset"][-1]), int(rows["index"][-1])
                     yield rows, (message.offset + 1, offset, index)
-
-
-def fresh(topic: str, number: int, value: bytes | None, mark: tuple[int, int]) -> Rows:
-    """Rows of a message behind a mark (offset and index), in the order of their identity.
-
-    Raises:
-        ValueError: it is no block of this topic and partition.
-    """
-    try:
-        table = pa.ipc.open_stream(value or b"").read_all()
-        if any(table.column(column.name).null_count for column in COLUMNS[topic][: len(HEAD)]):
-            raise ValueError("a row without a place or a symbol")
-        rows = from_arrow(topic, table)
-    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
-        raise ValueError("no block of this topic") from error
-    if np.any(rows["partition"] != number):
-        raise ValueError("rows of another partition")
-    offset, index = rows["offset"], rows["index"]
-    order = np.lexsort((index, offset))
-    behind = (offset > mark[0]) | ((offset == mark[0]) & (index > mark[1]))
-    return rows.take(order[behind[order]])
 
 
 async def announce(pool: Pool, kafka: str) -> int:

@@ -28,9 +28,10 @@ def environment(settings: Settings) -> dict[str, str]:
     """The environment that names the servers."""
     assert settings.postgres is not None
     assert settings.redis is not None
-    return child_environment(
-        {"TICKSTREAM_POSTGRES": settings.postgres, "TICKSTREAM_REDIS": settings.redis}
-    )
+    values = {"TICKSTREAM_POSTGRES": settings.postgres, "TICKSTREAM_REDIS": settings.redis}
+    if settings.kafka is not None:
+        values["TICKSTREAM_KAFKA"] = settings.kafka
+    return child_environment(values)
 
 
 @asynccontextmanager

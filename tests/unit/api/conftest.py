@@ -12,6 +12,7 @@ from api.hub import Hubs
 from api.mirror import Mirror
 from api.rates import Lease, Rates
 from api.services import Services
+from api.topics import Topics
 from pipeline.cache.buckets import Grant
 from pipeline.cache.latest import encode
 from pipeline.errors import UnavailableError
@@ -48,6 +49,7 @@ class FakeServices:
     def __init__(self) -> None:
         self.settings = Settings(postgres="postgresql://nowhere", redis="redis://nowhere")
         self.hubs = Hubs(lambda _stage: nullcontext())
+        self.topics = Topics(None)
         self.lives = FakeLives()
         self.mirror = Mirror(self.lives, symbols=10)
         self.calls: list[tuple[str, str, int]] = []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api import hub as module
-from api.hub import Hub, Hubs, Listener
+from api.hub import Hubs, LatestHub, Listener
 from pipeline.cache.latest import encode
 
 
@@ -24,7 +24,7 @@ def text(symbol: str, offset: int = 0) -> bytes:
 
 async def test_rows_go_to_those_who_want_them() -> None:
     """A client gets the symbols it asked for, or all, each row once, in order."""
-    hub = Hub()
+    hub = LatestHub()
     with hub.subscribed(["A", "B"]) as two, hub.subscribed(None) as everything:
         for symbol in "ABC":
             hub.publish(text(symbol))
@@ -36,7 +36,7 @@ async def test_rows_go_to_those_who_want_them() -> None:
 
 async def test_a_slow_client_loses_the_oldest() -> None:
     """A full queue drops its oldest rows, counts them, and leaves other clients alone."""
-    hub = Hub()
+    hub = LatestHub()
     with hub.subscribed(["A"]) as slow, hub.subscribed(["B"]) as other:
         for offset in range(module.QUEUE + 3):
             hub.publish(text("A", offset))
@@ -58,7 +58,7 @@ async def test_taking_waits_for_a_row() -> None:
 
 async def test_a_row_is_told_once() -> None:
     """What an emptied cache is given again was told before; an older row begins anew."""
-    hub = Hub()
+    hub = LatestHub()
     with hub.subscribed(None) as listener:
         for offset in (5, 5, 6, 6, 2, 5):
             hub.publish(text("A", offset))
@@ -73,7 +73,7 @@ async def test_a_row_is_told_once() -> None:
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the symbol that had the longest no new row it is forgotten what was told."""
     monkeypatch.setattr(module, "_REMEMBERED", 2)
-    hub = Hub()
+    hub = LatestHub()
     with hub.subscribed(None) as listener:
         for symbol in "ABACAB":
             hub.publish(text(symbol))
@@ -83,7 +83,7 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
 
 async def test_what_nobody_wants_is_not_read() -> None:
     """The text of a row is only read for who wants it; what is no row raises."""
-    hub = Hub()
+    hub = LatestHub()
     broken = text("A")[:-1]
     hub.publish(broken)
     with hub.subscribed(["B"]):
