@@ -100,6 +100,7 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on what a client says of itself
         timeout_graceful_shutdown=_GRACE,
     )
     # uvicorn raises the signal again when it is done; by then there is nothing left to end.

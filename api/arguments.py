@@ -37,7 +37,10 @@ def read_period(name: str, text: str) -> int:
 
 
 async def page_of_names(
-    context: Context, names: list[str] | None, first: int | None, after: str | None
+    context: Context,
+    names: list[str] | None = None,
+    first: int | None = None,
+    after: str | None = None,
 ) -> list[str]:
     """The known symbols that a page is of, sorted.
 

@@ -1,6 +1,5 @@
 """The executor: graphql-core's, but rows are answered in one go, and operations are kept ready."""
 
-from collections import OrderedDict
 from typing import Any, Final
 
 import orjson
@@ -8,21 +7,21 @@ from graphql import (
     DocumentNode,
     Executor,
     GraphQLError,
+    GraphQLField,
     GraphQLObjectType,
     GraphQLSchema,
     OperationType,
     is_non_null_type,
 )
+from graphql.execution.collect_fields import FieldDetails, collect_fields
+from graphql.execution.values import get_argument_values
 
-from api.plans import Plan, plan_of
+from api.kept import Kept
+from api.plans import Plan, RootPlan, plan_of, root_plan_of
 
 _KEPT: Final = 256  # operations with their variables
 _KEPT_LENGTH: Final = 4096  # bytes of the variables of one
-_prepared: Final[OrderedDict[Any, tuple[DocumentNode, "RowExecutor"]]] = OrderedDict()
-_ASKED: Final = 1024
-# Hashes of what was asked once. What is never asked again is not kept: it would fill the memory
-# with executors, which are cycles, and the collector of all garbage would hold up everybody.
-_asked: Final[OrderedDict[int, None]] = OrderedDict()
+_prepared: Final[Kept[Any, tuple[DocumentNode, "RowExecutor"]]] = Kept(_KEPT)
 
 
 class RowExecutor(Executor[Any]):
@@ -61,7 +60,6 @@ class RowExecutor(Executor[Any]):
         except TypeError:  # nothing that could be looked up
             text, key, known = b"", None, None
         if known is not None:
-            _prepared.move_to_end(key)
             return known[1].again(root_value, context_value)
         made = super().build(
             schema, document, root_value, context_value, variables, operation_name, *rest, **options
@@ -74,15 +72,31 @@ class RowExecutor(Executor[Any]):
         """Have the operation ready for who asks for it again; a mutation may change its input."""
         if self.operation.operation is OperationType.MUTATION:
             return
-        name = hash(key)
-        if name in _asked:
-            _prepared[key] = (document, self.again(None, None))
-            if len(_prepared) > _KEPT:
-                _prepared.popitem(last=False)
-        else:
-            _asked[name] = None
-            if len(_asked) > _ASKED:
-                _asked.popitem(last=False)
+        if _prepared.wants(key):
+            _prepared.put(key, (document, self.again(None, None)))
+
+    @classmethod
+    def ahead(
+        cls,
+        schema: GraphQLSchema,
+        document: DocumentNode,
+        variables: dict[str, Any] | None,
+        operation_name: str | None,
+    ) -> RootPlan | None:
+        """What answers a valid query by these variables as a whole, if a plan can."""
+        made = super().build(schema, document, None, None, variables, operation_name)
+        return made.plan() if isinstance(made, RowExecutor) else None
+
+    def plan(self) -> RootPlan | None:
+        """The same of this operation."""
+        kind = self.schema.query_type
+        if self.operation.operation is not OperationType.QUERY or kind is None:
+            return None
+        grouped, deferred, _ = collect_fields(
+            self.schema, self.fragments, self.variable_values, kind, self.operation,
+            self.hide_suggestions,
+        )  # fmt: skip
+        return None if deferred else root_plan_of(kind, grouped, self._nested, self._arguments)
 
     def again(self, root_value: Any, context_value: Any) -> "RowExecutor":
         """The same operation of another request."""
@@ -132,6 +146,11 @@ class RowExecutor(Executor[Any]):
                 except Exception:  # noqa: BLE001, S110 - the executor says what is wrong
                     pass
         return super().complete_list_value(return_type, details, info, path, result, position)
+
+    def _arguments(self, field: GraphQLField, details: FieldDetails) -> dict[str, Any]:
+        return get_argument_values(
+            field, details.node, self.variable_values, details.fragment_variable_values
+        )
 
     def _nested(self, kind: GraphQLObjectType, details: Any) -> Plan | None:
         grouped, deferred, _ = self.collect_subfields(kind, details)

@@ -21,9 +21,10 @@ from graphql import (
     GraphQLString,
     Undefined,
     is_leaf_type,
+    is_list_type,
     is_non_null_type,
 )
-from graphql.execution.collect_fields import FieldDetailsList, GroupedFieldSet
+from graphql.execution.collect_fields import FieldDetails, FieldDetailsList, GroupedFieldSet
 
 from api.context import Context
 from api.mirror import MISSING
@@ -32,7 +33,9 @@ from api.names import python_name
 Row = dict[str, Any]
 Write = Callable[[Any], Any]
 Plan = Callable[[Any, Context], Row]
+RootPlan = Callable[[Context], Row]
 Nested = Callable[[GraphQLObjectType, FieldDetailsList], Plan | None]
+Arguments = Callable[[GraphQLField, FieldDetails], dict[str, Any]]
 _INT: Final = range(-(2**31), 2**31)
 
 
@@ -49,6 +52,32 @@ class LatestRow:
     def __call__(self, symbol: Row, info: Any) -> Any:
         """The row, or what gives it."""
         return info.context.latest.load(self.stage, symbol["name"])
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """A resolver of a field of `Query` that often knows its rows without asking a server."""
+
+    now: Callable[..., Any]
+    """Of the context and the arguments: a row, None, a list of rows, or MISSING."""
+    later: Callable[..., Any]
+    """The same, to be awaited."""
+
+    def __call__(self, _source: None, info: Any, **arguments: Any) -> Any:
+        """The rows, or what gives them."""
+        found = self.now(info.context, **arguments)
+        return self.later(info.context, **arguments) if found is MISSING else found
+
+
+@dataclass(frozen=True, slots=True)
+class OfRequest:
+    """The resolver of a value that is the same for all rows of a request."""
+
+    get: Callable[[Context], Any]
+
+    def __call__(self, _row: Row, info: Any) -> Any:
+        """The value."""
+        return self.get(info.context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +100,21 @@ class _Parts:
     leaves: list[tuple[str, str, Write]] = field(default_factory=list)
     rows: list[tuple[str, str, bool, Plan]] = field(default_factory=list)
     latest: list[tuple[str, str, Plan]] = field(default_factory=list)
+    shared: list[tuple[str, Callable[[Context], Any], Write]] = field(default_factory=list)
 
-    def add_leaf(self, name: str, key: str, one: GraphQLField) -> None:
-        """A value."""
+    def add_leaf(self, name: str, key: str | None, one: GraphQLField) -> bool:
+        """A value; false when it is neither a key of the row nor of the request."""
         kind, required = _unwrapped(one.type)
-        if kind is GraphQLFloat and not required:
+        if isinstance(one.resolve, OfRequest):
+            write = _writer(kind, one, required=required)
+            self.shared.append((name, one.resolve.get, write))
+        elif key is None:
+            return False
+        elif kind is GraphQLFloat and not required:
             self.numbers.append((name, key))
         else:
             self.leaves.append((name, key, _writer(kind, one, required=required)))
+        return True
 
     def add_object(self, name: str, key: str | None, one: GraphQLField, below: Plan) -> bool:
         """An object with fields of its own; false when it is no key of the row."""
@@ -116,6 +152,8 @@ class _Parts:
                 raise NotPlainError
             if value is not None:
                 found[name] = below(value, context)
+        for name, get, write in self.shared:
+            found[name] = write(get(context))
 
 
 def plan_of(kind: GraphQLObjectType, grouped: GroupedFieldSet, nested: Nested) -> Plan | None:
@@ -137,11 +175,12 @@ def plan_of(kind: GraphQLObjectType, grouped: GroupedFieldSet, nested: Nested) -
             return None
         key = _key(one, asked)
         inner, _ = _unwrapped(one.type)
-        if is_leaf_type(inner) and key is not None:
-            parts.add_leaf(name, key, one)
-            continue
-        below = nested(inner, details) if isinstance(inner, GraphQLObjectType) else None
-        if below is None or not parts.add_object(name, key, one, below):
+        if is_leaf_type(inner):
+            added = parts.add_leaf(name, key, one)
+        else:
+            below = nested(inner, details) if isinstance(inner, GraphQLObjectType) else None
+            added = below is not None and parts.add_object(name, key, one, below)
+        if not added:
             return None
 
     def answer(row: Any, context: Context) -> Row:
@@ -149,8 +188,39 @@ def plan_of(kind: GraphQLObjectType, grouped: GroupedFieldSet, nested: Nested) -
             raise NotPlainError
         found = blank.copy()
         parts.write_values(row, found)
-        if parts.rows or parts.latest:
+        if parts.rows or parts.latest or parts.shared:
             parts.write_objects(row, found, context)
+        return found
+
+    return answer
+
+
+def root_plan_of(
+    kind: GraphQLObjectType, grouped: GroupedFieldSet, nested: Nested, arguments: Arguments
+) -> RootPlan | None:
+    """What answers a whole query; None where a field of it may have to wait by its nature."""
+    fields: list[tuple[str, AtOnce, dict[str, Any], Plan, bool]] = []
+    for name, details in grouped.items():
+        one = kind.fields.get(details[0].node.name.value)
+        if one is None or not isinstance(one.resolve, AtOnce):
+            return None
+        inner: Any = _unwrapped(one.type)[0]
+        is_list = is_list_type(inner)
+        if is_list:
+            inner = _unwrapped(inner.of_type)[0]
+        below = nested(inner, details) if isinstance(inner, GraphQLObjectType) else None
+        if below is None:
+            return None
+        fields.append((name, one.resolve, arguments(one, details[0]), below, is_list))
+
+    def answer(context: Context) -> Row:
+        found: Row = {}
+        for name, resolve, given, below, is_list in fields:
+            rows = resolve.now(context, **given)
+            if is_list and type(rows) is list:
+                found[name] = [below(row, context) for row in rows]
+            else:
+                found[name] = below(rows, context)
         return found
 
     return answer

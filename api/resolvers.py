@@ -1,6 +1,6 @@
 """The resolvers: each reads its arguments, asks a reader, and returns rows."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -11,9 +11,10 @@ from graphql import GraphQLResolveInfo
 from api import candles, drift, figures, jobs, models, operations, rejected, subscriptions
 from api.arguments import checked, page_at_once, page_of_names
 from api.context import Context
+from api.mirror import MISSING
 from api.names import ENUMS, HISTORY, LATEST, MAY_LACK, TYPES, camel
 from api.pagination import Fetch, Page, read_page, read_window
-from api.plans import LatestRow, OrNone
+from api.plans import AtOnce, LatestRow, OfRequest, OrNone
 from api.scalars import big_int, date_time
 from pipeline.store import history
 from pipeline.store.reads import Cursor
@@ -26,41 +27,42 @@ query: Final = QueryType()
 symbol_type: Final = ObjectType("Symbol")
 
 
-@query.field("symbols")
-def resolve_symbols(
-    _: None,
-    info: Info,
+def symbols_now(
+    context: Context,
     names: list[str] | None = None,
     first: int | None = None,
     after: str | None = None,
-) -> list[Row] | Awaitable[list[Row]]:
-    """The instruments by name; at once where they are known."""
-    found = page_at_once(info.context, names, first, after)
-    if found is None:
-        return _read_symbols(info.context, names, first, after)
-    return [{"name": name} for name in found]
+) -> Any:
+    """The instruments by name, where they are known."""
+    found = page_at_once(context, names, first, after)
+    return MISSING if found is None else [{"name": name} for name in found]
 
 
-async def _read_symbols(context: Context, *asked: Any) -> list[Row]:
-    return [{"name": name} for name in await page_of_names(context, *asked)]
+async def read_symbols(context: Context, **asked: Any) -> list[Row]:
+    """The instruments by name."""
+    return [{"name": name} for name in await page_of_names(context, **asked)]
 
 
-@query.field("symbol")
-def resolve_symbol(_: None, info: Info, name: str) -> Row | Awaitable[Row | None]:
-    """One instrument; at once where it is known."""
-    if info.context.services.known_symbols([checked(name)]):
-        return {"name": name}
-    return _read_symbol(info.context, name)
+def symbol_now(context: Context, name: str) -> Any:
+    """One instrument, where it is known."""
+    return {"name": name} if context.services.known_symbols([checked(name)]) else MISSING
 
 
-async def _read_symbol(context: Context, name: str) -> Row | None:
+async def read_symbol(context: Context, name: str) -> Row | None:
+    """One instrument."""
     return {"name": name} if await context.services.symbols([name]) else None
 
 
-@symbol_type.field("staleness")
-def resolve_staleness(_: Row, info: Info) -> float:
+query.set_field("symbols", AtOnce(symbols_now, read_symbols))
+query.set_field("symbol", AtOnce(symbol_now, read_symbol))
+
+
+def staleness(context: Context) -> float:
     """How old the latest rows may be."""
-    return info.context.services.mirror.staleness()
+    return context.services.mirror.staleness()
+
+
+symbol_type.set_field("staleness", OfRequest(staleness))
 
 
 def history_resolver(stage: str) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from api import execution
 from api.context import Context
 from api.execution import RowExecutor
+from api.kept import ASKED
 from api.latest import LatestLoader
 from api.mirror import Mirror
 from api.names import ENUMS, LATEST, camel
@@ -162,7 +163,6 @@ async def test_an_operation_is_kept_ready() -> None:
         found = await found if isawaitable(found) else found
         return found.errors or [one["name"] for one in found.data["symbols"]]
 
-    execution._asked.clear()
     for kept in (0, 2, 2):  # who asks once and never again takes no room
         assert await names("A") == ["A"]
         assert await names("B", "A") == ["B", "A"]
@@ -180,9 +180,9 @@ async def test_an_operation_is_kept_ready() -> None:
     for _ in range(2):
         await names("A" * execution._KEPT_LENGTH)
         await names("\ud800")  # cannot be written down
-    for number in range(2 * execution._ASKED):
+    for number in range(2 * ASKED):
         await names(f"T{number}")
-    assert len(execution._asked) == execution._ASKED
+    assert execution._prepared.asked == ASKED
     assert (before, len(execution._prepared)) == (execution._KEPT, 0)
 
 
