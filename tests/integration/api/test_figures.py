@@ -1,37 +1,18 @@
 """Engines, books, data quality, runs and services over real stores; what each list reads."""
 
-import asyncio
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import asyncpg
 import numpy as np
 import pandas as pd
 import pytest
-import redis.asyncio.client
-from graphql import (
-    GraphQLList,
-    GraphQLObjectType,
-    GraphQLOutputType,
-    get_named_type,
-    is_required_argument,
-)
-from graphql.type import GraphQLField, get_nullable_type
 
 from api.figures import position_of
-from api.schema import build_schema
 from pipeline.replay.figures import engines, said
 from pipeline.servers.postgres import PostgresServer
 from pipeline.servers.valkey import ValkeyServer
-from pipeline.settings import Settings, StoreSettings
-from pipeline.store import drift, jobs
-from pipeline.store.drift import Kept
-from pipeline.store.jobs import Kind, NewJob
+from pipeline.settings import Settings
 from pipeline.store.live import PartitionBatch
-from pipeline.store.pool import Pool, open_pool
-from schemas.blocks import ENGINES, STAGES, Rows
+from schemas.blocks import ENGINES, Rows
 from schemas.times import format_rfc3339
 from tests.integration.api.conftest import SECOND, START, Feed, ask, make_rows, served
 
@@ -220,134 +201,3 @@ async def test_services(
         rows = (await ask(client, query))["data"]["services"]
         assert [(row["ok"], row["seconds"]) for row in rows] == [(False, None), (False, None)]
         assert "/" not in "".join(row["error"] for row in rows)
-
-
-SCHEMA = build_schema()
-ARGUMENTS = {"symbol": '"S0"', "interval": '"1h"', "name": '"S0"'}
-DEEPEST = 6
-
-
-def selection(kind: GraphQLOutputType, deep: int = 1) -> str:
-    """Every field of a type, and of what they hold."""
-    named = get_named_type(kind)
-    if not isinstance(named, GraphQLObjectType):
-        return ""
-    fields = [
-        f"{name}{given(field)} {selection(field.type, deep + 1)}"
-        for name, field in named.fields.items()
-        if deep < DEEPEST or not isinstance(get_named_type(field.type), GraphQLObjectType)
-    ]
-    return "{ " + " ".join(fields) + " }"
-
-
-def given(field: GraphQLField) -> str:
-    """The arguments that a field must have."""
-    needed = [n for n, argument in field.args.items() if is_required_argument(argument)]
-    return f"({', '.join(f'{name}: {ARGUMENTS[name]}' for name in needed)})" if needed else ""
-
-
-def lists() -> list[str]:
-    """The fields of Query that give lists, by themselves or in a connection."""
-    assert SCHEMA.query_type is not None
-    return [
-        name
-        for name, field in SCHEMA.query_type.fields.items()
-        if isinstance(get_nullable_type(field.type), GraphQLList)
-        or get_named_type(field.type).name.endswith("Connection")
-    ]
-
-
-@contextmanager
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """How often each server is asked."""
-    found: Counter[str] = Counter()
-
-    def count(owner: Any, name: str, label: str) -> None:
-        ask_it = getattr(owner, name)
-
-        async def asking(*args: Any, **options: Any) -> Any:
-            found[label] += 1
-            return await ask_it(*args, **options)
-
-        patch.setattr(owner, name, asking)
-
-    with monkeypatch.context() as patch:
-        for name in ("fetch", "fetchrow", "fetchval", "execute"):
-            count(asyncpg.Connection, name, "postgres")
-        count(redis.asyncio.client.Redis, "execute_command", "redis")
-        yield found
-
-
-# What there is more of with more symbols; of the others the test stores none, or always the same.
-STAYING = {"engines", "performance", "modelVersions", "runs", "services"}
-
-
-async def told_of(pool: Pool, name: str, number: int) -> None:
-    """What is neither a row of a stage nor of data quality: an alarm, a rejected message, a job."""
-    alarm = {
-        "kind": "feature", "name": "ret_1", "symbol": name, "change": "higher", "since": START,
-        "ts": START, "partition": 0, "offset": number, "index": 0, "evidence": 2.5, "looked": 9,
-        "stride": 1,
-    }  # fmt: skip
-    await drift.keep(pool, "live", 0, Kept(number, {}, b""), [alarm])
-    await pool.execute(
-        'INSERT INTO rejected (partition, "offset", "index", symbol, reason, detail, value,'
-        " rejected_at, written_on) VALUES (0, $1, 0, $2, 'bad_time', '', $3, now(), current_date)",
-        number,
-        name,
-        b"{}",
-    )
-    asked: dict[str, Any] = {"source": "postgres:ticks", "settings": []}
-    asked |= dict.fromkeys(("from", "to", "bar"))
-    await jobs.add(pool, NewJob(Kind.REPLAY, asked, "p", name, "fingerprint"), 100)
-
-
-async def listed(client: Any, count: int) -> None:
-    """Wait until the API has heard of so many symbols."""
-    for _ in range(500):
-        if len((await ask(client, "{ symbols { name } }"))["data"]["symbols"]) == count:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("the API has not heard of all symbols")
-
-
-@pytest.mark.parametrize("field", lists())
-async def test_no_list_asks_for_each_of_its_rows(
-    settings: Settings, feed: Feed, field: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With all fields of all rows, twelve rows are asked for as often as two."""
-    # All fields of as many symbols as may be asked for at once are more than an answer may hold;
-    # and rows that the process has by itself would hide how the others are asked for.
-    api = settings.api.model_copy(update={"cost_max": 1_000_000, "copied_symbols": 0})
-    settings = settings.model_copy(update={"api": api})
-    declared = SCHEMA.query_type.fields[field]  # type: ignore[union-attr]  # there is one
-    query = f"{{ {field}{given(declared)} {selection(declared.type)} }}"
-    asked, sizes = [], []
-    assert settings.postgres is not None
-    pool = await open_pool(settings.postgres, StoreSettings())
-    async with served(settings) as client:
-        done = 0
-        for count in (2, 12):
-            for number in range(done, count):
-                name = f"S{number}"
-                first = 1000 * number
-                rows = {stage: make_rows(stage, name, count, first) for stage in STAGES}
-                await feed.put(rows, [name])
-                more = {stage: make_rows(stage, "S0", count, first + 500) for stage in STAGES}
-                quality = [(name, "late", 1), ("S0", f"reason {number}", 1)]
-                feed.mark += 1
-                batch = PartitionBatch(0, feed.epoch, feed.mark, more, [], [], quality)
-                await feed.store.commit([batch])
-                await told_of(pool, name, number)
-            done = count
-            await listed(client, count)
-            await ask(client, query)  # what is asked once a process is known behind this
-            with counted(monkeypatch) as found:
-                answer = await ask(client, query)
-            assert "errors" not in answer, answer
-            asked.append(dict(found))
-            got = answer["data"][field]
-            sizes.append(len(got["edges"] if isinstance(got, dict) else got))
-    await pool.close()
-    assert asked[0] == asked[1]
-    assert (sizes[0] < sizes[1]) is (field not in STAYING), sizes
