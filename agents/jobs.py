@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.disk import MANIFEST
-from pipeline.errors import UnavailableError
+from pipeline.errors import TemporaryError, UnavailableError
+from pipeline.models.jobs import RESULT
 from pipeline.replay.backtest import METRICS
 from pipeline.servers.child import Child, Command, locked
 from pipeline.settings import child_environment
-from pipeline.store.jobs import Claim, Job
+from pipeline.store.jobs import Claim, Job, Kind
 from schemas.times import format_rfc3339
 
 OUTPUT: Final = "output"
+_COMMANDS: Final = {
+    Kind.REPLAY: ("replay",),
+    Kind.BACKTEST: ("backtest",),
+    Kind.TRAINING: ("train", "range"),
+}
 _LOG: Final = "log"
 _LOCK: Final = "lock"
 _GRACE: Final = 10.0  # seconds to clear away what it has begun to write
@@ -42,7 +48,7 @@ def clear_former(home: Path, job: Job, held: Claim) -> None:
 def arguments_of(job: Job, out: Path, sets: Sequence[str]) -> list[str]:
     """The command line of a job; `sets` are the settings of its runner."""
     asked = job["arguments"]
-    words = [job["kind"], asked["source"], "--out", str(out), "--json"]
+    words = [*_COMMANDS[Kind(job["kind"])], asked["source"], "--out", str(out), "--json"]
     for name in ("from", "to"):
         if asked[name] is not None:
             words += [f"--{name}", format_rfc3339(asked[name])]
@@ -81,10 +87,15 @@ def begin(job: Job, place: Path, sets: Sequence[str]) -> Child:
 def result_of(place: Path) -> dict[str, Any]:
     """What is told of a complete output: rows by stage, the fingerprint, figures of a backtest.
 
+    A training has written all that itself, and what came of it.
+
     Raises:
         UnavailableError: it cannot be read.
     """
     try:
+        trained = place / OUTPUT / RESULT
+        if trained.exists():
+            return dict(json.loads(trained.read_bytes()))
         manifest = json.loads((place / OUTPUT / MANIFEST).read_bytes())
         metrics = place / OUTPUT / METRICS
         figures = _figures(json.loads(metrics.read_bytes())) if metrics.exists() else None
@@ -114,9 +125,19 @@ def _figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def trouble_of(child: Child) -> str:
     """Why a process failed, for who asked for it; addresses and paths stay in its log."""
     if child.code == _MISUSE:
-        told = [line for line in child.output().splitlines() if line.startswith("error: ")]
-        return _CAN_NOT + (told[-1].removeprefix("error: ") if told else "see the log")
+        return _CAN_NOT + last_error(child)
     return _KILLED if child.code == 128 + signal.SIGKILL else _FAILED
+
+
+def is_temporary(child: Child, job: Job) -> bool:
+    """Whether the same attempt may do better later."""
+    return job["kind"] == Kind.TRAINING and child.code == TemporaryError.exit_code
+
+
+def last_error(child: Child) -> str:
+    """What a process said last of why it failed, for the log of who started it."""
+    told = [line for line in child.output().splitlines() if line.startswith("error: ")]
+    return told[-1].removeprefix("error: ") if told else "see its log"
 
 
 def clear_failed(place: Path) -> None:

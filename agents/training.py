@@ -1,4 +1,4 @@
-"""The service `training`: does the jobs that were asked for, each in a process of its own."""
+"""The service `training`: does jobs that were asked for or are due, each in its own process."""
 
 import asyncio
 import os
@@ -20,12 +20,16 @@ from agents.jobs import (
     begin,
     clear_failed,
     clear_former,
+    is_temporary,
+    last_error,
     place_of,
     result_of,
     trouble_of,
 )
+from agents.schedule import Outage, keep_schedule
 from pipeline.clock import monotonic
 from pipeline.errors import MisuseError, UnavailableError
+from pipeline.models.boosting import lightgbm_module
 from pipeline.servers.child import Child
 from pipeline.settings import Settings, fresh_id
 from pipeline.store import jobs
@@ -37,6 +41,8 @@ LOG: Final = structlog.get_logger()
 _PAUSE: Final = 1.0  # seconds between looks for work, and between attempts to reach Postgres
 _LOOK: Final = 0.1  # seconds between looks at a process
 _BEATS: Final = 3  # within a lease
+_PUT_OFF, _PUT_OFF_MOST = 5.0, 600.0  # seconds, the first and the most
+_AWAY_TOLD: Final = "a server was away, or another version became active meanwhile; see the log"
 _OVERDUE: Final = "it took longer than jobs.seconds_max allows"
 _AWAY: Final = (UnavailableError, *RETRYABLE)
 
@@ -78,14 +84,16 @@ class Runner:
                 group.create_task(self._turns())
 
     async def _turns(self) -> None:
+        outage = Outage("jobs_not_read")
         while not self._stop.is_set():
+            taken = None
             try:
                 taken = await jobs.claim(
                     self._pool, self.name, self._lease, self._settings.attempts
                 )
+                outage.over()
             except _AWAY as error:
-                LOG.warning("jobs_not_read", error=" ".join(str(error).split()))
-                taken = None
+                outage.tell(error)
             if taken is None:
                 await paused(self._stop, _PAUSE)
             else:
@@ -107,14 +115,27 @@ class Runner:
             ending = await self._watch(held, child)
         finally:
             await asyncio.to_thread(child.stop)
-        ours = await self._settle(held, child, ending, place)
+        if ending is _Ending.ENDED and is_temporary(child, job):
+            ours = await self._put_off(held, job, child)
+            await asyncio.to_thread(clear_failed, place)
+        else:
+            ours = await self._settle(held, child, ending, place)
         log.info("job_ended", ending=ending.name.lower(), code=child.code, ours=ours)
+
+    async def _put_off(self, held: Claim, job: Job, child: Child) -> bool:
+        """A server was away: the job waits, twice as long each time. Whether it was ours."""
+        seconds = min(_PUT_OFF * 2.0 ** job["retries"], _PUT_OFF_MOST)
+        why = last_error(child)
+        LOG.warning("job_put_off", job=held.id, seconds=seconds, error=why)
+        pause = timedelta(seconds=seconds)
+        return await self._told(lambda: jobs.put_off(self._pool, held, pause, _AWAY_TOLD))
 
     async def _watch(self, held: Claim, child: Child) -> _Ending:
         """Wait for the end of a process, and prolong the lease meanwhile."""
         began = monotonic()
         lease = self._settings.lease_seconds
         until, again = began + lease, began + lease / _BEATS
+        outage = Outage("lease_not_prolonged")
         while child.alive:
             now = monotonic()
             if self._stop.is_set():
@@ -129,8 +150,9 @@ class Runner:
                     async with asyncio.timeout(until - now):
                         cancel = await jobs.hold(self._pool, held, self._lease)
                 except _AWAY as error:
-                    LOG.warning("lease_not_prolonged", error=" ".join(str(error).split()))
+                    outage.tell(error)
                     continue
+                outage.over()
                 if cancel is None:
                     return _Ending.LOST
                 if cancel:
@@ -183,11 +205,12 @@ class Runner:
     async def _told(self, tell: Callable[[], Awaitable[bool]]) -> bool:
         """Tell Postgres, again and again while it is away; not for long when it is to stop."""
         last = False
+        outage = Outage("end_not_told")
         while True:
             try:
                 return await tell()
             except _AWAY as error:
-                LOG.warning("end_not_told", error=" ".join(str(error).split()))
+                outage.tell(error)
                 if last:
                     return False  # the lease will pass, and the job be done again
             last = self._stop.is_set()
@@ -202,6 +225,10 @@ async def work(settings: Settings, sets: Sequence[str]) -> None:
     """
     if settings.postgres is None:
         raise MisuseError("jobs are in Postgres: set TICKSTREAM_POSTGRES, or use `tickstream up`")
+    if settings.training.every is not None:
+        if settings.kafka is None:
+            raise MisuseError("training.every promotes by Kafka: set TICKSTREAM_KAFKA")
+        lightgbm_module()
     home = settings.jobs.directory or user_data_path("tickstream") / "jobs"
     stop = stop_by_signal()
     pool = await _opened(settings, stop)
@@ -212,7 +239,10 @@ async def work(settings: Settings, sets: Sequence[str]) -> None:
         LOG.info(
             "runner_started", runner=runner.name, home=str(home), at_once=settings.jobs.at_once
         )
-        await runner.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(runner.run())
+            if settings.training.every is not None:
+                group.create_task(keep_schedule(pool, settings, stop))
         LOG.info("runner_stopped", runner=runner.name)
     finally:
         await pool.close()
@@ -220,15 +250,13 @@ async def work(settings: Settings, sets: Sequence[str]) -> None:
 
 async def _opened(settings: Settings, stop: asyncio.Event) -> Pool | None:
     """The pool, as soon as Postgres is there; None when told to stop before that."""
-    quiet = False
+    outage = Outage("postgres_awaited")
     while not stop.is_set():
         try:
             pool = await open_pool(str(settings.postgres), settings.store)
             await migrate(pool)
         except _AWAY as error:
-            if not quiet:
-                LOG.warning("postgres_awaited", error=" ".join(str(error).split()))
-            quiet = True
+            outage.tell(error)
             await paused(stop, _PAUSE)
         else:
             return pool

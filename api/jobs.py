@@ -1,4 +1,4 @@
-"""The resolvers of jobs: replays and backtests, asked for here and done by a runner elsewhere."""
+"""The resolvers of jobs: asked for here or by a schedule, and done by a runner elsewhere."""
 
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from api.operations import runs
 from api.overrides import overridden
 from api.pagination import read_limit
 from pipeline.errors import ConflictError
+from pipeline.models.scheduled import Outcome
 from pipeline.store import jobs
 from pipeline.store.jobs import FullError, Job, Kind, NewJob, State
 
@@ -131,6 +132,12 @@ def resolve_figures(row: Row, _: Info) -> Row | None:
     return None if row["result"] is None else row["result"]["figures"]
 
 
+@job_type.field("training")
+def resolve_training(row: Row, _: Info) -> Row | None:
+    """What came of a training."""
+    return None if row["result"] is None else row["result"].get("training")
+
+
 @job_type.field("fingerprint")
 def resolve_fingerprint(row: Row, _: Info) -> str:
     """That of the settings with which it was done, or else is to be done."""
@@ -155,6 +162,7 @@ BINDABLES: Final = [
     mutation,
     job_type,
     EnumType("JobKind", {kind.name: kind.value for kind in Kind}),
+    EnumType("TrainingOutcome", {outcome.name: outcome.value for outcome in Outcome}),
     EnumType("JobState", {state.name: state.value for state in State}),
     EnumType("JobSource", SOURCES),
 ]

@@ -46,7 +46,9 @@ _OPERATOR: Final = {
     "Query": "runs rejected jobs job",
     "Mutation": "promoteModel rollbackModel replayRejected startReplay startBacktest cancelJob",
     "Job": "id kind state source from to bar settings trials year key principal askedAt startedAt"
-    " finishedAt attempts cancelAsked error directory rows figures fingerprint run",
+    " finishedAt attempts retries notBefore trouble cancelAsked error directory rows figures"
+    " training fingerprint run",
+    "JobTraining": "outcome version champion n better why",
     "JobRows": "stage count",
     "JobFigures": "finalEquity totalReturn sharpe maxDrawdown trades winRate",
     "Rejected": "partition offset index symbol reason detail rejectedAt value size"

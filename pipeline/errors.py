@@ -27,6 +27,16 @@ class UncheckedError(TickstreamError):
     exit_code = 3
 
 
+class TemporaryError(TickstreamError):
+    """A server was away, or somebody else came first: the same command may do it later."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class TooFewError(MisuseError):
+    """There are too few rows yet to train or to judge a model."""
+
+
 class FencedError(TickstreamError):
     """A newer owner has taken the partition; this process must stop at once."""
 

@@ -21,7 +21,7 @@ from pipeline.errors import MisuseError
 from pipeline.stages.bars import BarsSettings
 from pipeline.stages.chain import ChainSettings
 from pipeline.stages.engines import load_engines
-from pipeline.stages.equity import EquitySettings
+from pipeline.stages.equity import EquitySettings, parse_period
 from pipeline.stages.features import FeaturesSettings
 from pipeline.stages.fills import FillsSettings
 from pipeline.stages.predictions import PredictionsSettings
@@ -29,10 +29,12 @@ from pipeline.stages.regimes import RegimesSettings
 from pipeline.stages.signals import SignalsSettings
 from pipeline.stages.ticks import GuardSettings
 from pipeline.stages.user import UserFile, UserSettings
-from schemas.models import HmmModel, read_hmm
+from schemas.gbdt import GBDT
+from schemas.models import NAME, HmmModel, read_hmm
 from schemas.webhooks import read_secret
 
 _SHORTEST_STUCK = 5.0
+RANGE_LONGEST = 36_600 * 86_400 * 10**9  # ns, of ticks to train on
 
 
 class _Group(BaseModel):
@@ -151,7 +153,7 @@ class ApiSettings(_Group):
 
 
 class JobsSettings(_Group):
-    """Replays and backtests that are asked for by GraphQL."""
+    """Replays and backtests that are asked for by GraphQL, and trainings by a schedule."""
 
     directory: Path | None = Field(
         None, description="where runners write; if unset, `jobs` in the data directory"
@@ -210,6 +212,39 @@ class Webhook(_Group):
         return tuple(read_secret(value.get_secret_value()) for value in self.secrets)
 
 
+class TrainingSettings(_Group):
+    """Training of the engine gbdt by a schedule."""
+
+    every: str | None = Field(
+        None, description="how often, as 1d or 6h, counted from 1970 UTC; if unset, never"
+    )
+    range: str = Field("30d", description="how far back the ticks reach")
+    source: Literal["postgres:ticks", "kafka:prices"] = Field(
+        "postgres:ticks", description="what is replayed"
+    )
+    model: str = Field(GBDT, pattern=f"^{NAME}$", description="its name in the registry")
+    symbols: tuple[str, ...] = Field((), description="whose rows teach and judge; none: all")
+    features: tuple[str, ...] = Field((), description="columns it looks at; none: as `train gbdt`")
+    held_out: float = Field(0.25, ge=0.01, le=0.9, description="share of the rows to judge by")
+    embargo: int = Field(
+        0, ge=0, le=1_000_000, description="bars behind a fold that teach nothing, too"
+    )
+    promote: bool = Field(True, description="make a better one active; else it is only compared")
+
+    @field_validator("every")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_period(value)
+        return value
+
+    @field_validator("range")
+    @classmethod
+    def _known_range(cls, value: str) -> str:
+        parse_period(value, RANGE_LONGEST)
+        return value
+
+
 class ReplaySettings(_Group):
     """Replays of files and topics."""
 
@@ -252,6 +287,7 @@ class Settings(BaseSettings):
     webhooks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")], Webhook] = Field(
         {}, description="receivers of alerts, by a name"
     )
+    training: TrainingSettings = TrainingSettings()
 
     @field_validator("user", mode="before")
     @classmethod

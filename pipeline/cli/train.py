@@ -19,6 +19,7 @@ from pipeline.cli.options import (
     with_pool,
 )
 from pipeline.cli.progress import Progress, display
+from pipeline.cli.train_range import train_range_command
 from pipeline.disk import write_whole
 from pipeline.errors import MisuseError, UnavailableError
 from pipeline.models.boosting import DEFAULTS, Hyperparameters
@@ -34,6 +35,9 @@ _NAMED = 6  # symbols
 @click.group()
 def train() -> None:
     """Fit a model on what a replay has written."""
+
+
+train.add_command(train_range_command)
 
 
 @train.command("hmm")
@@ -93,6 +97,7 @@ def _tell(artifact: dict[str, Any]) -> None:
 )
 @click.option("--promote", is_flag=True, help="Make it active if it is better than the active one.")
 @click.option("--feature", "features", multiple=True, help="Look at this column. Repeatable.")
+@click.option("--symbol", "symbols", multiple=True, help="Only this one. Repeatable.")
 @click.option(
     "--horizon", type=click.IntRange(1, HORIZON_MOST), help="Bars; else that of the replay."
 )
@@ -130,6 +135,7 @@ def train_gbdt_command(
     name: str,
     out: Path | None,
     features: tuple[str, ...],
+    symbols: tuple[str, ...],
     horizon: int | None,
     held_out: float,
     trees: int,
@@ -157,6 +163,7 @@ def train_gbdt_command(
     wish = Wish(
         source,
         features,
+        symbols,
         horizon,
         held_out,
         Hyperparameters(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pipeline.errors import MisuseError, TickstreamError
+from pipeline.errors import MisuseError, TickstreamError, TooFewError
 from pipeline.models.samples import Samples
 from schemas.blocks import Array
 
@@ -86,15 +86,16 @@ def fit(
     each by a fit on the rows around it whose labels it does not touch (QUANT.md 4.4.7).
 
     Raises:
-        MisuseError: the rows are too few, all alike, or LightGBM is not installed.
+        TooFewError: the rows are too few, or all alike.
+        MisuseError: LightGBM is not installed.
         TickstreamError: LightGBM cannot fit them.
     """
     lightgbm = lightgbm_module()
     n = int(rows.sum())
     if n < FEWEST:
-        raise MisuseError(f"{n:,} rows with an outcome are too few to train on: at least {FEWEST}")
+        raise TooFewError(f"{n:,} rows with an outcome are too few to train on: at least {FEWEST}")
     if samples.rose[rows].all() or not samples.rose[rows].any():
-        raise MisuseError("the closes only rise or only fall: there is nothing to tell apart")
+        raise TooFewError("the closes only rise or only fall: there is nothing to tell apart")
     try:
         curves = []
         for number, (train, test) in enumerate(_folds(samples, rows, asked)):
@@ -120,7 +121,7 @@ def _folds(samples: Samples, rows: Array, asked: Hyperparameters) -> list[tuple[
         test = rows & samples.between(start, end)
         train = rows & samples.teaching(start, end, asked.embargo)
         if not test.any() or not train.any():
-            raise MisuseError(
+            raise TooFewError(
                 f"the rows are too few or too bunched for {asked.folds} folds of horizon "
                 f"{samples.horizon} and embargo {asked.embargo}"
             )

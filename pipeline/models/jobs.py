@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from pipeline.disk import write_whole
-from pipeline.errors import MisuseError
+from pipeline.errors import TooFewError
 from pipeline.kernels.trees import predict
 from pipeline.models.boosting import DEFAULTS, Hyperparameters, fit, lightgbm_module
 from pipeline.models.gbdt import canary_of
@@ -26,6 +26,8 @@ from schemas.trees import TreeModel, read_trees
 
 Progress = Callable[[int], None]
 FEWEST_HELD: Final = 100  # rows
+RESULT: Final = "training.json"
+"""What a training of a range leaves: what came of it, for its runner."""
 _CANARY: Final = 64  # rows
 
 
@@ -35,6 +37,7 @@ class Wish:
 
     directory: Path  # of a replay
     features: tuple[str, ...] = ()  # none: `default_inputs`
+    symbols: tuple[str, ...] = ()  # whose rows teach and judge; none: all
     horizon: int | None = None  # bars; None: that of the replay
     held_out: float = 0.25  # of the rows, the last ones by time
     hyperparameters: Hyperparameters = DEFAULTS
@@ -56,18 +59,19 @@ def train_gbdt(wish: Wish, kept: Path, progress: Progress = lambda _: None) -> t
     """A version as wished, kept in a file; and whether it was fitted now, not found there.
 
     Raises:
-        MisuseError: the directory is no replay's, its rows are too few, LightGBM is not installed.
+        TooFewError: its rows are too few.
+        MisuseError: the directory is no replay's, or LightGBM is not installed.
         TickstreamError: LightGBM cannot fit them, or the file cannot be written.
     """
     lightgbm_module()  # before anything is read
-    samples = read_samples(wish.directory, wish.features, wish.horizon)
+    samples = read_samples(wish.directory, wish.features, wish.horizon).only(wish.symbols)
     if not samples.known.any():
-        raise MisuseError(f"{wish.directory}: no bar has an outcome {samples.horizon} bars later")
+        raise TooFewError(f"{wish.directory}: no bar has an outcome {samples.horizon} bars later")
     times = samples.ts[samples.known]
     start = int(np.quantile(times, 1.0 - wish.held_out, method="inverted_cdf"))
     held, rows = samples.between(start, None), samples.teaching(start, None)
     if held.sum() < FEWEST_HELD:
-        raise MisuseError(
+        raise TooFewError(
             f"{int(held.sum())} rows held out are too few to judge by: at least {FEWEST_HELD}"
         )
     data = _range(wish, samples, rows, start)
@@ -98,7 +102,7 @@ def _range(wish: Wish, samples: Samples, rows: Array, start: int) -> Range:
     """What is known of the rows before a fit; the last moment is that of the last label."""
     taught = np.flatnonzero(rows)
     if not len(taught):
-        raise MisuseError(f"{wish.directory}: no row has its outcome before the held-out ones")
+        raise TooFewError(f"{wish.directory}: no row has its outcome before the held-out ones")
     last = max(
         int(samples.ts[at[np.flatnonzero(rows[at])[-1] + samples.horizon]])
         for at in samples.books

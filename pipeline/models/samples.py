@@ -1,7 +1,7 @@
 """Rows of a replay with their labels, as a model of the next moves is trained on them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +50,13 @@ class Samples:
         """Positions of the bars of each book, in order."""
         order = np.argsort(self.book, kind="stable")
         return np.split(order, np.flatnonzero(np.diff(self.book[order])) + 1)
+
+    def only(self, symbols: Sequence[str]) -> "Samples":
+        """The same with the bars of these symbols known alone; of none: all."""
+        if not symbols:
+            return self
+        codes = [code for code, name in enumerate(self.symbols) if name in symbols]
+        return replace(self, known=self.known & np.isin(self.symbol, codes))
 
     def teaching(self, start: int, end: int | None, embargo: int = 0) -> Array:
         """Which known bars may teach when those with start <= ts < end (ns) are the test: (n,)."""

@@ -1,4 +1,4 @@
-"""Jobs: replays and backtests that are asked for, done by one runner at a time, and told of.
+"""Jobs: replays, backtests and trainings that are asked for, done by one runner at a time.
 
 A runner holds a job by a lease. Every change by a runner names itself and its attempt, so that one
 whose lease has passed to another changes nothing.
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from pipeline.errors import ConflictError
-from pipeline.store.pool import Pool
+from pipeline.store.pool import Connection, Pool
 from pipeline.store.statements import statement
 
 LAST: Final = 2**63 - 1  # above every id
@@ -20,10 +20,11 @@ Job = dict[str, Any]
 
 
 class Kind(StrEnum):
-    """What is done; the command of the same name does it."""
+    """What is done."""
 
     REPLAY = "replay"
     BACKTEST = "backtest"
+    TRAINING = "training"
 
 
 class State(StrEnum):
@@ -78,7 +79,12 @@ async def add(pool: Pool, new: NewJob, queued_max: int) -> tuple[Job, bool]:
             return found, False
         if await connection.fetchval(statement("queued_jobs")) >= queued_max:
             raise FullError(f"{queued_max} jobs wait already")
-        row = await connection.fetchrow(
+        return await _added(connection, new), True
+
+
+async def _added(connection: Connection, new: NewJob) -> Job:
+    return _job(
+        await connection.fetchrow(
             statement("add_job"),
             new.kind.value,
             json.dumps(new.arguments),
@@ -86,7 +92,24 @@ async def add(pool: Pool, new: NewJob, queued_max: int) -> tuple[Job, bool]:
             new.key,
             new.fingerprint,
         )
-        return _job(row), True
+    )
+
+
+async def schedule(pool: Pool, new: NewJob) -> Job | None:
+    """Store the next job of a schedule, which is its principal; None while a former one is done.
+
+    Former ones that still wait are cancelled: this one takes their place. One of the same key is
+    returned as it stands.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(statement("lock_jobs"))
+        row = await connection.fetchrow(statement("job_by_key"), new.principal, new.key)
+        if row is not None:
+            return _job(row)
+        if await connection.fetchval(statement("running_job_of"), new.principal) is not None:
+            return None
+        await connection.execute(statement("replace_waiting_jobs"), new.principal, new.key)
+        return await _added(connection, new)
 
 
 async def find(pool: Pool, number: int) -> Job | None:
@@ -139,6 +162,12 @@ async def release(pool: Pool, held: Claim) -> bool:
     """Give a job back as if it had never been begun; false when it is no longer ours."""
     args = (held.id, held.runner, held.attempt)
     return await pool.fetchval(statement("release_job"), *args) is not None
+
+
+async def put_off(pool: Pool, held: Claim, pause: timedelta, trouble: str) -> bool:
+    """Have a job begun again, by whoever, after a pause; false when it is no longer ours."""
+    args = (held.id, held.runner, held.attempt, pause, trouble)
+    return await pool.fetchval(statement("put_off_job"), *args) is not None
 
 
 async def finish(

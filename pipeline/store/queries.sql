@@ -367,13 +367,15 @@ UPDATE jobs SET cancel_asked = true,
 UPDATE jobs SET state = CASE WHEN cancel_asked THEN 'cancelled' ELSE 'failed' END,
        error = CASE WHEN cancel_asked THEN NULL ELSE $2 END,
        lease_until = NULL, finished_at = now()
- WHERE state = 'running' AND lease_until < now() AND (cancel_asked OR attempts >= $1) RETURNING id, state
+ WHERE state = 'running' AND lease_until < now() AND (cancel_asked OR attempts - retries >= $1)
+RETURNING id, state
 
 -- name: claim_job
 UPDATE jobs SET state = 'running', runner = $1, attempts = attempts + 1, lease_until = now() + $2::interval,
        started_at = now()
  WHERE id = (SELECT id FROM jobs
-              WHERE state = 'queued' OR (state = 'running' AND lease_until < now())
+              WHERE (state = 'queued' AND (not_before IS NULL OR not_before <= now()))
+                 OR (state = 'running' AND lease_until < now())
               ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING *
 
 -- name: hold_job
@@ -383,6 +385,18 @@ UPDATE jobs SET lease_until = now() + $4::interval
 -- name: release_job
 UPDATE jobs SET state = 'queued', attempts = attempts - 1, runner = NULL, lease_until = NULL, started_at = NULL
  WHERE id = $1 AND runner = $2 AND attempts = $3 AND state = 'running' RETURNING id
+
+-- name: put_off_job
+UPDATE jobs SET state = 'queued', retries = retries + 1, not_before = now() + $4::interval, trouble = $5,
+       runner = NULL, lease_until = NULL
+ WHERE id = $1 AND runner = $2 AND attempts = $3 AND state = 'running' RETURNING id
+
+-- name: replace_waiting_jobs
+UPDATE jobs SET state = 'cancelled', finished_at = now()
+ WHERE state = 'queued' AND principal = $1 AND key <> $2
+
+-- name: running_job_of
+SELECT id FROM jobs WHERE state = 'running' AND principal = $1 LIMIT 1
 
 -- name: finish_job
 UPDATE jobs SET state = $4, directory = $5, result = $6, error = $7, lease_until = NULL, finished_at = now()
