@@ -63,6 +63,7 @@ ENGINES: Final[Mapping[str, str]] = MappingProxyType(
         "breakout": "with a close that is the highest or lowest of 20, by the rise of volatility",
         "last_sign": "null engine, the sign of the last bar that moved",
         "online_logit": "a logistic model of features, learnt online",
+        "gbdt": "boosted trees, the version that is active; null without one",
         "base_rate": "null engine, the share of rises so far",
     }
 )
@@ -245,6 +246,7 @@ _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
             *((f"w_{name}", "weight", f"weight of {name} in p_up") for name in ENGINES),
             ("sigma", "log return", "bar_ewma_vol scaled to the horizon"),
             ("close", "price", "close that the prediction starts from"),
+            ("shadow_p", "probability", "the shadow of gbdt: what another version says, unweighed"),
         ),
     ),
     "signals": (

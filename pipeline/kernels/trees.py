@@ -73,6 +73,18 @@ def _run(
         p[i] = trees_probability(sigmoid, log_odds[i])
 
 
+@loop
+def say(sigmoid: float, trees: Trees, inputs: Array, n: int, row: Array, p: Array) -> None:
+    """Probabilities of n rows into p (n or more,); `inputs` (features, n or more) are columns.
+
+    `row` (features,) is scratch.
+    """
+    for i in range(n):
+        for j in range(row.shape[0]):
+            row[j] = inputs[j, i]
+        p[i] = trees_probability(sigmoid, trees_say(trees, row))
+
+
 def predict(model: TreeModel, x: Array) -> tuple[Array, Array]:
     """Log odds and probabilities (n,) of rows x (n, features), of the model's features in order.
 

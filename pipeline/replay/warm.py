@@ -7,12 +7,15 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from numba import config
 
 from pipeline.bus.decoding import scan
 from pipeline.bus.encoding import block_bytes, row_bytes
+from pipeline.kernels.trees import predict
 from pipeline.stages.bars import Bars
 from pipeline.stages.base import Block
+from pipeline.stages.boosted import Speaker, nobody
 from pipeline.stages.chain import ChainSettings
 from pipeline.stages.equity import Equity
 from pipeline.stages.features import Features
@@ -54,6 +57,7 @@ def warm() -> None:
         Signals(settings.signals),
     )
     scan((), {})
+    trees()
     block = _nothing()
     for stage in stages:
         block = stage.step(block)
@@ -61,6 +65,13 @@ def warm() -> None:
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         if child.wait(_LONGEST) == 0:
             mark.touch()
+
+
+def trees() -> None:
+    """Have the walk of trees compiled and loaded: no row asks for it until a version is active."""
+    none = nobody()
+    Speaker(none).say({}, {}, 0, np.empty(0))
+    predict(none.trees, np.empty((0, 0)))
 
 
 def _write() -> None:

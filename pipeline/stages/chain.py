@@ -76,13 +76,14 @@ class Chain:
     def __init__(self, settings: ChainSettings, partition: int = 0) -> None:
         self.partition = partition
         self.ticks = Ticks(settings.guard)
+        self.predictions = Predictions(settings.predictions, load_engines(settings.user))
         self._stages: tuple[Stage, ...] = (
             self.ticks,
             Bars(settings.bars),
             Features(_with_clock(settings)),
             Custom(settings.user),
             Regimes(settings.regimes),
-            Predictions(settings.predictions, load_engines(settings.user)),
+            self.predictions,
             *book_stages(settings),
         )
         self._settings = settings

@@ -35,7 +35,7 @@ from schemas.blocks import ENGINES, Array, Column, Rows, extend, numbers_of
 Says = Literal["score", "probability"]
 LOOKED_AT: Final = ("bars", "features", "regimes")  # stages whose numbers an engine may look at
 _LARGEST: Final = 10_000  # numbers of a state
-_RESERVED: Final = frozenset({"up", "combined", *ENGINES})
+_RESERVED: Final = frozenset({"up", "combined", "shadow", *ENGINES})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,37 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pipeline.kernels import engines as rules
 from pipeline.kernels import learners
 from pipeline.kernels import predictions as kernels
-from pipeline.stages.base import HEAD, Block, PerSymbol, beside, grow, head, numbers_named, room
+from pipeline.stages.base import (
+    HEAD,
+    Block,
+    PerSymbol,
+    State,
+    beside,
+    grow,
+    head,
+    numbers_named,
+    room,
+)
+from pipeline.stages.boosted import Boosted, Speaker, packed, unpacked
 from pipeline.stages.engines import Engine as OwnEngine
 from pipeline.stages.engines import Own
 from schemas.blocks import ENGINES, Array, Rows, empty, names_of
+from schemas.gbdt import GBDT
 
-Engine = Literal["momentum", "mean_reversion", "breakout", "last_sign", "online_logit", "base_rate"]
+Engine = Literal[
+    "momentum", "mean_reversion", "breakout", "last_sign", "online_logit", "gbdt", "base_rate"
+]
 _KINDS: Final = {
     **dict.fromkeys(rules.RULES, kernels.SCORE),
     "online_logit": kernels.LOGIT,
+    GBDT: kernels.PROBABILITY,
     "base_rate": kernels.BASE,
 }
 _OWN: Final = {"score": kernels.SCORE, "probability": kernels.PROBABILITY}
 _MOST_INPUTS: Final = 64
+_PLACE: Final = tuple(ENGINES).index(GBDT)
+_SHADOW: Final = "shadow"
+_SHADOW_P: Final = "shadow_p"
 
 
 class _Group(BaseModel):
@@ -74,7 +92,9 @@ class PredictionsSettings(_Group):
 class Predictions(PerSymbol):
     """Rules, a linear model and two null engines, each taught by matured labels, and their mean.
 
-    The mean is by exponential weights with a fixed share, one vector for each regime.
+    The mean is by exponential weights with a fixed share, one vector for each regime. Boosted trees
+    speak with them while a version is active: it learns nothing here, but its weight does, and goes
+    on when another version takes its place. A second version, the shadow, speaks beside all that.
     """
 
     name: ClassVar[str] = "predictions"
@@ -109,7 +129,9 @@ class Predictions(PerSymbol):
             "signs": np.empty(0),
             **self._own.arrays(),
         }
-        known = {*HEAD, "horizon", *self._columns, "close"}
+        self._active: Speaker | None = None
+        self._shadow: Speaker | None = None
+        known = {*HEAD, "horizon", *self._columns, "close", _SHADOW_P}
         # Of engines that another chain of the process has.
         self._others = tuple(name for name in names_of(self.name) if name not in known)
 
@@ -117,6 +139,27 @@ class Predictions(PerSymbol):
     def own(self) -> tuple[OwnEngine, ...]:
         """The user's engines, in the order of their columns."""
         return self._own.engines
+
+    @property
+    def versions(self) -> tuple[str | None, str | None]:
+        """The version of gbdt that is active, and its shadow."""
+        return (
+            self._active.boosted.version if self._active else None,
+            self._shadow.boosted.version if self._shadow else None,
+        )
+
+    def activate(self, active: Boosted | None, shadow: Boosted | None = None) -> None:
+        """Speak by these versions of gbdt from the next block on; by none the engine is silent.
+
+        What was said stands, and teaches as what it was. A snapshot carries them.
+
+        Raises:
+            MisuseError: one of them looks at what is no column here; nothing has changed.
+        """
+        self._active, self._shadow = (
+            None if one is None else Speaker(one) for one in (active, shadow)
+        )
+        self._given[_PLACE] = np.nan
 
     def step(self, block: Block) -> Block:
         """Add one row of probabilities per bar."""
@@ -144,6 +187,7 @@ class Predictions(PerSymbol):
         rows["horizon"].fill(self._settings.horizon)
         rows.update(zip(self._columns, out[:, :n], strict=True))
         rows["close"] = columns["close"]
+        rows[_SHADOW_P] = self._beside(columns, features, n)
         rows.update({name: np.full(n, np.nan) for name in self._others})
         return block.plus(Rows(self.name, rows, bars.symbols))
 
@@ -151,7 +195,10 @@ class Predictions(PerSymbol):
         """Fill the scores of the rules, and the inputs of the linear model; room is kept."""
         if self._given.shape[1] < n:
             self._given = room(len(self._kinds), n)
+            self._given[_PLACE] = np.nan
             self._inputs = room(len(self._names), n)
+        if self._active is not None:
+            self._active.say(bars, features, n, self._given[_PLACE])
         rules.scores(
             bars["symbol"],
             self._arrays["signs"],
@@ -160,3 +207,25 @@ class Predictions(PerSymbol):
         )
         for row, name in zip(self._inputs, self._names, strict=True):
             row[:n] = beside(features[name] if name in features else bars[name], n)
+
+    def _beside(self, bars: Mapping[str, Array], features: Mapping[str, Array], n: int) -> Array:
+        """What the shadow says, (n,): as an engine, nothing of a stale bar."""
+        p = np.full(n, np.nan)
+        if self._shadow is not None:
+            self._shadow.say(bars, features, n, p)
+            p.clip(learners.CLIP, 1.0 - learners.CLIP, out=p)
+            p[bars["stale"] != 0] = np.nan
+        return p
+
+    def snapshot(self) -> State:
+        """The arrays, copied, and the versions."""
+        state = super().snapshot()
+        for speaker, name in ((self._active, GBDT), (self._shadow, _SHADOW)):
+            if speaker is not None:
+                state = {**state, **packed(speaker.boosted, name)}
+        return state
+
+    def restore(self, state: State) -> None:
+        """Continue from a snapshot, with the versions that spoke then."""
+        super().restore(state)
+        self.activate(unpacked(state, GBDT), unpacked(state, _SHADOW))

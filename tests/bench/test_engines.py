@@ -7,17 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pytest
 from river import linear_model, optim, preprocessing
 
+from pipeline.models.samples import default_inputs
 from pipeline.settings import load_settings
 from pipeline.stages.base import Block
+from pipeline.stages.boosted import Boosted
 from pipeline.stages.chain import Chain
 from pipeline.stages.engines import Engine, engine
 from pipeline.stages.predictions import LogitSettings, Predictions, PredictionsSettings
 from pipeline.stages.user import ENGINE
 from schemas.blocks import ENGINES, Array
+from schemas.trees import read_trees
 from tests.acceptance.commands import tickstream
 from tests.bench.live.telling import table, tell
 from tests.bench.test_leakcheck import TICKS, million
@@ -26,6 +30,10 @@ from tests.fixtures.ticks import arrivals_of, walk
 RUNS, BLOCK, SYMBOLS = 5, 4096, 8
 ROWS = 200_000
 SLOW_ROWS = 20_000  # of what runs in Python
+TREES, LEAVES = 100, 15
+RIVER, FTRL = "river, StandardScaler | LogisticRegression", "the same with FTRLProximal"
+LIGHTGBM = "LightGBM, its predict a row at a time"
+OTHERS = {RIVER, FTRL, LIGHTGBM}
 FOLDS = 100
 WANTED_SECONDS = 300.0
 
@@ -44,9 +52,15 @@ def blocks() -> list[Block]:
     return found
 
 
-def predicting(given: Sequence[Block], speaking: Sequence[str], own: Sequence[Engine] = ()) -> int:
+def predicting(
+    given: Sequence[Block],
+    speaking: Sequence[str],
+    own: Sequence[Engine] = (),
+    trees: Boosted | None = None,
+) -> int:
     """The stage over the blocks, with some engines; the rows."""
     stage = Predictions(PredictionsSettings(engines=tuple(speaking)), own)
+    stage.activate(trees)
     return sum(len(stage.step(block).rows["predictions"]) for block in given)
 
 
@@ -74,6 +88,25 @@ def rows_of(given: Sequence[Block]) -> tuple[list[dict[str, float]], list[bool]]
     return rows, (np.diff(close) > 0).tolist()
 
 
+def boosted(given: Sequence[Block]) -> tuple[Any, Boosted, Array]:
+    """A model of LightGBM on all features, as the chain takes it, and rows (n, features) for it."""
+    names = default_inputs()
+    parts = [np.stack([block.rows["features"][name] for name in names], 1) for block in given]
+    x = np.concatenate(parts)[: 2 * SLOW_ROWS]
+    rose = np.random.default_rng(1).random(len(x)) < 0.5
+    data = lightgbm.Dataset(x, rose, feature_name=list(names))
+    told = {"objective": "binary", "verbose": -1, "num_threads": 1, "num_leaves": LEAVES}
+    model = lightgbm.train(told, data, TREES)
+    return model, Boosted("bench", read_trees(model.model_to_string().encode())), x
+
+
+def singly(model: Any, x: Array) -> int:
+    """Predict row by row, as rows come on a stream."""
+    for i in range(len(x)):
+        model.predict(x[i : i + 1], num_threads=1)
+    return len(x)
+
+
 def own_engine(*, compiled: bool) -> Engine:
     """A user's engine that learns."""
 
@@ -92,17 +125,23 @@ def own_engine(*, compiled: bool) -> Engine:
 
 @pytest.mark.timeout(1800)
 def test_engines_beside_river(repository: Path) -> None:
-    """Nanoseconds a row, medians of five runs in turn on the same rows; x of river by default."""
+    """Nanoseconds a row, medians of five runs in turn on the same rows; x of river by default.
+
+    And gbdt, 100 trees of 15 leaves over all features, beside LightGBM's predict of a row.
+    """
     given = blocks()
     few = given[: -(-SLOW_ROWS // BLOCK)]
     x, rose = rows_of(given)
+    model, trees, x_trees = boosted(given)
     own = {kind: own_engine(compiled=kind == "compiled") for kind in ("Python", "compiled")}
     jobs: dict[str, Callable[[], int]] = {
-        "river, StandardScaler | LogisticRegression": lambda: rivers(optim.SGD, x, rose),
-        "the same with FTRLProximal": lambda: rivers(optim.FTRLProximal, x, rose),
-        "all six": lambda: predicting(given, tuple(ENGINES)),
+        RIVER: lambda: rivers(optim.SGD, x, rose),
+        FTRL: lambda: rivers(optim.FTRLProximal, x, rose),
+        "all, gbdt without a version": lambda: predicting(given, tuple(ENGINES)),
+        "all of them": lambda: predicting(given, tuple(ENGINES), trees=trees),
         "none speaks": lambda: predicting(given, ()),
-        **{name: lambda name=name: predicting(given, (name,)) for name in ENGINES},  # type: ignore[misc]  # the name of now
+        **{name: lambda name=name: predicting(given, (name,), trees=trees) for name in ENGINES},  # type: ignore[misc]  # the name of now
+        LIGHTGBM: lambda: singly(model, x_trees[:2000]),
         **{
             f"one of a user's that learns, {kind}": lambda one=one: predicting(few, (), (one,))  # type: ignore[misc]  # the one of now
             for kind, one in own.items()
@@ -117,17 +156,24 @@ def test_engines_beside_river(repository: Path) -> None:
             rows = job()
             found[name].append((time.perf_counter() - start) / rows * 1e9)
     middle = {name: statistics.median(values) for name, values in found.items()}
-    base, nothing = middle["river, StandardScaler | LogisticRegression"], middle["none speaks"]
+    base, nothing = middle[RIVER], middle["none speaks"]
     cells = [
         (
             name,
             f"{value:,.0f}",
-            "" if "river" in name or "same" in name else f"{value - nothing:,.0f}",
+            "" if name in OTHERS else f"{value - nothing:,.0f}",
             f"{base / value:,.1f}",
+            f"{middle[LIGHTGBM] / (value - nothing):,.0f}" if name == "gbdt" else "",
         )
         for name, value in middle.items()
     ]
-    header = ("ns a row: said, queued, learnt, weighed", "stage", "above none", "x river")
+    header = (
+        "ns a row: said, queued, learnt, weighed",
+        "stage",
+        "above none",
+        "x river",
+        "x LightGBM",
+    )
     tell(repository, "engines", table(header, cells))
 
 

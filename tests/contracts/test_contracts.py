@@ -17,6 +17,7 @@ from pipeline.stages.chain import Chain
 from schemas.blocks import Rows
 from tests.contracts.inputs import tick_runs
 from tests.contracts.rules import RULES, Make
+from tests.fixtures.boosted import speaking
 from tests.fixtures.regimes import FOLLOWED
 
 Rule = Callable[[Make, dict[str, Any], np.random.Generator], None]
@@ -25,7 +26,10 @@ SHORT, LONG = 12, 10_000
 
 
 def chain_of(clock: str, mode: str) -> Make:
-    """Chains with a reference symbol and a user's features, those that the environment names."""
+    """Chains with a reference symbol, versions of gbdt and a user's features.
+
+    These are those that the environment names.
+    """
     mine = Path(__file__).with_name("mine.py")
     user = load_settings().user
     named = bool(user.features or user.engines)
@@ -34,7 +38,13 @@ def chain_of(clock: str, mode: str) -> Make:
     sets = (f"bars.clock={clock}", "features.reference_symbol=REF", *guard)
     followed = f"regimes={json.dumps({**FOLLOWED, 'vol_window': 20, 'hysteresis': 0.05})}"
     chosen = load_settings((*sets, *own, followed, "predictions.horizon=3")).chain
-    return lambda: Chain(chosen)
+
+    def make() -> Chain:
+        chain = Chain(chosen)
+        chain.predictions.activate(speaking(1), speaking(2))
+        return chain
+
+    return make
 
 
 def _hold(rule: Rule, make: Make, examples: int, phases: Sequence[Phase] = tuple(Phase)) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from river import linear_model, optim, preprocessing
 
 from pipeline.errors import MisuseError
+from pipeline.kernels.trees import predict as boosted
 from pipeline.stages.predictions import LogitSettings, Predictions, PredictionsSettings
 from schemas.blocks import ENGINES, Array
+from tests.fixtures.boosted import speaking
 from tests.fixtures.predicting import INPUTS, bars_of, predict
 
 SAID = tuple(f"p_{name}" for name in ENGINES)
@@ -30,6 +33,7 @@ class Reference:
         self.logs: dict[Any, Array] = {}
         self.counts: dict[Any, int] = {}
         self.sign = 0.0
+        self.trees = math.nan  # what gbdt says of the next bar
 
     def _learn(self, row: dict[str, Any], rose: bool) -> None:
         losses = {
@@ -116,6 +120,8 @@ class Reference:
             for name, score in scores.items():
                 if score is not None:
                     p[name] = 1 / (1 + math.exp(-self.layers[name][0] @ [score, 1.0]))
+        if fresh and not math.isnan(self.trees):
+            p["gbdt"] = self.trees
         p = {name: None if v is None else min(max(v, 1e-6), 1 - 1e-6) for name, v in p.items()}
         regime = (int(bar["vol"]), int(bar["trend"]))
         self.rows.append({"level": level, "p": p, "scores": scores, "z": z, "regime": regime})
@@ -140,16 +146,28 @@ class Reference:
     ],
 )
 def test_against_the_reference(horizon: int, options: dict[str, Any]) -> None:
-    """Every probability and weight of three symbols, 3,000 bars, by a program of another kind."""
+    """Every probability and weight of three symbols, 3,000 bars, by a program of another kind.
+
+    Versions of gbdt come, go and replace each other meanwhile.
+    """
     columns = bars_of(3000, horizon, symbols=3)
-    found = predict(columns, horizon=horizon, **options)
+    versions = {700: speaking(1), 1500: speaking(2), 2000: None, 2400: speaking(1)}
+    found = predict(columns, horizon=horizon, versions=versions, **options)
+    trees = np.full(3000, math.nan)
+    for start, stop in pairwise([*versions, 3000]):
+        version = versions[start]
+        if version is not None:
+            x = [columns.get(name, np.full(3000, math.nan)) for name in version.trees.features]
+            trees[start:stop] = boosted(version.trees, np.stack(x, 1)[start:stop])[1]
     told = {"fallback": 200, "eta": 1.0, "share": 0.01, **options}
     instruments: dict[tuple[int, int], Reference] = {}
     expected = []
     for i in range(3000):
         bar = {name: values[i] for name, values in columns.items()}
         key = (int(bar["symbol"]), int(bar["life"]))
-        expected.append(instruments.setdefault(key, Reference(horizon, **told)).step(bar))
+        one = instruments.setdefault(key, Reference(horizon, **told))
+        one.trees = float(trees[i])
+        expected.append(one.step(bar))
     assert len(instruments) > 4
     for name in (*SAID, *WEIGHTS, "p_up"):
         # Some 1,000 updates, each within a few units of the last place, many of them differences.
