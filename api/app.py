@@ -23,6 +23,7 @@ from api.guard import LocalOnly, is_loopback
 from api.health import healthz, readyz
 from api.latest import LatestLoader
 from api.limits import DepthRule, Documents
+from api.metrics import metrics
 from api.rates import Rates
 from api.schema import build_schema
 from api.services import Services
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> Starlette:
         WebSocketRoute(PATH, graphql),
         Route("/healthz", healthz),
         Route("/readyz", readyz),
+        Route("/metrics", metrics),
         Route("/", RedirectResponse(PATH)),
     ]
     # A page of another origin knows no key: where keys are demanded it is like any other client.

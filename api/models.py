@@ -9,7 +9,7 @@ from graphql import GraphQLResolveInfo
 from api.context import Context
 from api.errors import ApiError, Code, masked
 from pipeline.errors import ConflictError, MisuseError, RefusedError
-from pipeline.models import announce, registry
+from pipeline.models import announce, registry, remembered
 from pipeline.models.announce import Announced
 from pipeline.models.registry import Change
 
@@ -32,8 +32,15 @@ version_type: Final = ObjectType("ModelVersion")
 async def resolve_versions(_: None, info: Info, model: str | None = None) -> list[Row]:
     """The newest versions, a page of them, oldest first."""
     services = info.context.services
-    async with services.postgres() as pool:
-        found = await registry.versions(pool, None if model is None else _name(model))
+    name = None if model is None else _name(model)
+
+    async def load() -> list[Row]:
+        async with services.postgres() as pool:
+            return await registry.versions(pool)
+
+    rows = await remembered.versions(services.manager, load)
+    info.context.latest.cache_away |= services.manager.away
+    found = [row for row in rows if name is None or row["model"] == name]
     return found[-services.settings.api.page_max :]
 
 
@@ -74,6 +81,8 @@ async def _changed(info: Info, event: str, change: Announced, name: str, reason:
             raise ApiError(Code.BAD_INPUT, str(error)) from error
         except (ConflictError, RefusedError) as error:
             raise ApiError(Code.CONFLICT, str(error)) from error
+        finally:
+            await remembered.forget(services.manager)
     if changed.changed:
         _log.info(
             event,

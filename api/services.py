@@ -19,7 +19,7 @@ from pipeline.cache.manager import CacheManager
 from pipeline.errors import MisuseError, StateError, UnavailableError
 from pipeline.settings import Settings
 from pipeline.store import reads
-from pipeline.store.pool import RETRYABLE, Pool, open_pool
+from pipeline.store.pool import RETRYABLE, Pool, PoolFigures, open_pool
 
 SIGNALS: Final = "signals"
 TICKS: Final = "ticks"
@@ -88,6 +88,11 @@ class Services:
         if self.settings.kafka is None:
             raise ApiError(Code.UNAVAILABLE, NO_BROKER)
         return self.settings.kafka
+
+    @property
+    def pool_figures(self) -> PoolFigures | None:
+        """What the pool was asked so far; None before Postgres was reached."""
+        return None if self._pool is None else self._pool.figures
 
     def _opened(self) -> Pool:
         if self._pool is None:

@@ -93,6 +93,10 @@ class StoreSettings(_Group):
     )
 
 
+_COMPUTED = ("metrics", "registry")  # may be old until they are computed again
+_COMPUTED_TTL = 60  # seconds
+
+
 class CacheSettings(_Group):
     """The Redis pool and how long a latest value lives."""
 
@@ -100,13 +104,13 @@ class CacheSettings(_Group):
     timeout: float = Field(1.0, gt=0, description="seconds for one call")
     ttl: int = Field(86_400, ge=1, description="seconds until a latest value expires")
     ttls: dict[str, Annotated[int, Field(ge=1)]] = Field(
-        {"metrics": 60}, description="the same by kind (price, features, ..., metrics)"
+        {}, description="the same by kind (price, features, ...; metrics and registry: 60)"
     )
     absent_ttl: int = Field(5, ge=1, description="seconds that a missing value counts as missing")
 
     def ttl_of(self, kind: str) -> int:
         """Seconds until a value of a kind expires."""
-        return self.ttls.get(kind, self.ttl)
+        return self.ttls.get(kind, _COMPUTED_TTL if kind in _COMPUTED else self.ttl)
 
 
 class JwtSettings(_Group):

@@ -7,7 +7,10 @@ from pipeline.cache.latest import KEYS, key_of
 from schemas.blocks import engines
 
 METRICS: Final = "metrics"
+REGISTRY: Final = "registry"
+"""What the registry of models holds, under names of its own."""
 KINDS: Final = (*KEYS.values(), METRICS)
+"""What there is of a symbol."""
 STAGE_OF: Final = {kind: stage for stage, kind in KEYS.items()}
 # What is forgotten when something happens elsewhere; of one symbol, or of all.
 EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -23,8 +26,11 @@ def text_of(key: Key) -> str:
     kind, symbol, part = key
     if kind in STAGE_OF:
         return key_of(STAGE_OF[kind], symbol, part or None)
+    if kind == REGISTRY:
+        return f"{kind}:{symbol}"
     if kind != METRICS:
-        raise ValueError(f"no kind is called {kind!r}; there are {', '.join(KINDS)}")
+        known = ", ".join((*KINDS, REGISTRY))
+        raise ValueError(f"no kind is called {kind!r}; there are {known}")
     return f"{kind}:{symbol}:{part}"
 
 

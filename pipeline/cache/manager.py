@@ -5,15 +5,15 @@ whoever writes it. Figures (`metrics`) are values that anybody may compute again
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import pandas as pd
 
 from pipeline.cache.documents import refilled
+from pipeline.cache.figures import CacheFigures
 from pipeline.cache.frames import decode_value, encode_value
 from pipeline.cache.kinds import EVENTS, KINDS, METRICS, STAGE_OF, Key, escaped, parts_of, text_of
 from pipeline.cache.latest import ABSENT, FAILURES, FORGOTTEN, Cache, entries
@@ -22,27 +22,18 @@ from pipeline.errors import UnavailableError
 
 _SCANNED: Final = 500  # keys a step of SCAN looks at
 _LEFT_ALONE: Final = 1.0  # seconds that a cache which failed is not asked again
-_LEASE: Final = 5.0  # seconds that others wait for who computes
+_LEASE: Final = 30.0  # seconds that what one computes may be kept by it
+_PATIENCE: Final = 5.0  # seconds that others wait for it
 _LOOK: Final = 0.05
+# Ends a lease, and keeps what was loaded if it is still ours: who invalidates takes it away, as
+# what is being loaded may be from before. Keys: lease, value; arguments: token, value or nothing,
+# seconds.
+_END: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3]) end
+return redis.call('DEL', KEYS[1])
+"""
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class CacheFigures:
-    """Counts by kind since the manager was made."""
-
-    hits: Counter[str] = field(default_factory=Counter)
-    """Values that the cache had, known absences among them."""
-    misses: Counter[str] = field(default_factory=Counter)
-    """Values that it had not, or could not give."""
-    absences: Counter[str] = field(default_factory=Counter)
-    """Hits that said that there is nothing."""
-    loads: Counter[str] = field(default_factory=Counter)
-    """Times that a value was read from where it comes from."""
-    shared: Counter[str] = field(default_factory=Counter)
-    """Times that somebody else's reading was waited for instead."""
-    failed: int = 0
-    """Times that the cache was away, or too slow."""
 
 
 class CacheManager:
@@ -54,6 +45,7 @@ class CacheManager:
         self._settings = cache.settings
         self._again = 0.0
         self._flights: dict[str, asyncio.Task[Any]] = {}
+        self._end = cache.client.register_script(_END)
 
     @property
     def away(self) -> bool:
@@ -140,13 +132,14 @@ class CacheManager:
 
         Of several tasks one loads, of several processes one within five seconds. What is None is
         kept for a few seconds as absent. Without Redis it is loaded; what `load` raises is raised.
+        What is invalidated while it is being loaded is not kept.
         """
         key = text_of((kind, symbol, part))
         flight = self._flights.get(key)
         if flight is None:
             flight = asyncio.create_task(self._flown((kind, symbol, part), load))
             self._flights[key] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(key, None))
+            flight.add_done_callback(lambda done: self._landed(key, done))
         else:
             self.figures.shared[kind] += 1
         return await asyncio.shield(flight)  # who leaves does not take it from the others
@@ -204,18 +197,22 @@ class CacheManager:
         if not keys:
             return 0
         names = [key if isinstance(key, str) else key.decode(errors="replace") for key in keys]
+        for name in names:
+            self._flights.pop(name, None)  # who asks from now on does not get what it brings
 
         async def drop() -> int:
             async with self._cache.client.pipeline(transaction=True) as pipe:
                 pipe.unlink(*keys)
+                pipe.unlink(*(f"lease:{name}" for name in names))
                 pipe.publish(self._cache.channel(FORGOTTEN), encode_value(names))
-                count, _ = await pipe.execute()
+                count, *_ = await pipe.execute()
             return int(count)
 
         return await self._ask(drop)
 
-    async def _unlinked(self, keys: Sequence[Any]) -> int:
-        return int(await self._ask(lambda: self._cache.client.unlink(*keys))) if keys else 0
+    def _landed(self, key: str, flight: "asyncio.Task[Any]") -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
 
     async def _flown(self, key: Key, load: Callable[[], Awaitable[Any]]) -> Any:
         kind, symbol, part = key
@@ -233,23 +230,34 @@ class CacheManager:
         except UnavailableError:
             mine, token = False, ""
         self.figures.loads[kind] += 1
+        text = b""
         try:
             value = await load()
-            await self._keep(key, value)
+            if kind in STAGE_OF:
+                await self._keep(key, value)
+            else:
+                text = ABSENT if value is None else encode_value(value)
         finally:
             if mine:
-                await self._released(text_of(key), token)
+                await self._ended(key, token, text)
         return value
 
-    async def _keep(self, key: Key, value: Any) -> None:
+    async def _keep(self, key: Key, row: Any) -> None:
+        """Keep a latest row that was loaded, if it is newer than what is there."""
         kind, symbol, part = key
         try:
-            if value is None:
+            if row is None:
                 await self.set_absent(kind, [symbol], part)
             else:
-                await self.set(kind, symbol, value, part)
+                await self.set(kind, symbol, row, part)
         except UnavailableError:
             pass  # it is loaded again the next time
+
+    async def _ended(self, key: Key, token: str, text: bytes) -> None:
+        seconds = self._settings.absent_ttl if text == ABSENT else self.ttl(key[0])
+        keys = [f"lease:{text_of(key)}", text_of(key)]
+        with suppress(UnavailableError):  # then it ends by itself
+            await self._ask(lambda: self._end(keys, [token, text, seconds]))
 
     async def _leased(self, name: str, token: str) -> bool:
         lease = round(_LEASE * 1000)
@@ -262,7 +270,7 @@ class CacheManager:
     async def _awaited(self, key: Key) -> dict[str, Any]:
         """What the process that has the lease keeps; nothing when it lets go or takes too long."""
         _, symbol, _ = key
-        until = monotonic() + _LEASE
+        until = monotonic() + _PATIENCE
         while monotonic() < until:
             await asyncio.sleep(_LOOK)
             going = await self._ask(lambda: self._cache.client.exists(f"lease:{text_of(key)}"))
@@ -272,14 +280,6 @@ class CacheManager:
             if not going:
                 break
         return {}
-
-    async def _released(self, name: str, token: str) -> None:
-        try:
-            held = await self._ask(lambda: self._cache.client.get(f"lease:{name}"))
-            if held == token.encode():
-                await self._unlinked([f"lease:{name}"])
-        except UnavailableError:
-            pass  # it ends by itself
 
     async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
         if self.away:

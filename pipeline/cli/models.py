@@ -17,7 +17,7 @@ from pipeline.cli.options import (
     settings_of,
     with_pool,
 )
-from pipeline.models import announce, registry
+from pipeline.models import announce, registry, remembered
 from pipeline.models.announce import Announced
 from pipeline.models.registry import Change
 from pipeline.settings import Settings
@@ -148,12 +148,14 @@ def _changed(
     settings: Settings, data_dir: Path | None, change: Announced, name: str, reason: str
 ) -> Change:
     """Promote or go back; both stores of the news are demanded before the first is touched."""
-    _, kafka = demand(named_or_running(settings, data_dir), "postgres", "kafka")
-    return with_pool(
-        settings,
-        data_dir,
-        lambda pool: change(pool, kafka, name, settings.chain.feature_set, reason),
-    )
+    addresses = named_or_running(settings, data_dir)
+    _, kafka = demand(addresses, "postgres", "kafka")
+
+    async def work(pool: Pool) -> Change:
+        async with remembered.changing(addresses["redis"], settings.cache):
+            return await change(pool, kafka, name, settings.chain.feature_set, reason)
+
+    return with_pool(settings, data_dir, work)
 
 
 def _tell(change: Change, *, as_json: bool) -> None:

@@ -22,10 +22,12 @@ from pipeline.cli.progress import Progress, display
 from pipeline.cli.train_range import train_range_command
 from pipeline.disk import write_whole
 from pipeline.errors import MisuseError, UnavailableError
+from pipeline.models import remembered
 from pipeline.models.boosting import DEFAULTS, Hyperparameters
 from pipeline.models.jobs import Trained, Wish, train_gbdt
 from pipeline.models.settling import Settled, settle
 from pipeline.models.training import train_hmm
+from pipeline.store.pool import Pool
 from schemas.gbdt import GBDT, HORIZON_MOST
 from schemas.models import NAME, STATES_MOST
 
@@ -180,15 +182,17 @@ def train_gbdt_command(
         if as_json:
             click.echo(trained.body.decode())
         return
-    _, kafka = demand(named_or_running(settings, data_dir), "postgres", "kafka")
-    try:
-        settled = with_pool(
-            settings,
-            data_dir,
-            lambda pool: settle(
+    addresses = named_or_running(settings, data_dir)
+    _, kafka = demand(addresses, "postgres", "kafka")
+
+    async def work(pool: Pool) -> Settled:
+        async with remembered.changing(addresses["redis"], settings.cache):
+            return await settle(
                 pool, kafka, name, trained, settings.chain.feature_set, promote=promote
-            ),
-        )
+            )
+
+    try:
+        settled = with_pool(settings, data_dir, work)
     except UnavailableError as error:
         raise UnavailableError(f"{error}; the same command goes on from {display(kept)}") from error
     _tell_settled(settled, as_json=as_json)

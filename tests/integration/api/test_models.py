@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from pipeline.bus.topics import ensure_topics
-from pipeline.models import registry
+from pipeline.models import announce, registry, remembered
 from pipeline.servers import Addresses
 from pipeline.settings import Settings, StoreSettings, TopicSettings
 from pipeline.store.keys import Role, create_key
@@ -90,6 +90,59 @@ async def test_versions_are_promoted_and_rolled_back(at: Registry) -> None:
     ]
     reasons = [row["reason"] for row in await registry.history(at.pool, "gbdt")]
     assert reasons == ["better", "better", ""]
+
+
+async def test_the_registry_is_read_once_between_changes(
+    at: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever changes it - the API, the command line - has all of them read it again."""
+    reads = 0
+    versions = registry.versions
+
+    async def counted(*args: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await versions(*args)
+
+    monkeypatch.setattr(registry, "versions", counted)
+
+    async def active(client: httpx.AsyncClient) -> list[str]:
+        rows = (await ask(client, LIST))["data"]["modelVersions"]
+        return [row["version"] for row in rows if row["isActive"]]
+
+    one, two = at.versions
+    async with served(at.settings) as other:
+        for _ in range(3):
+            assert await active(at.client) == await active(other) == []
+        assert reads == 1
+        await ask(at.client, PROMOTE, version=one)
+        for _ in range(3):
+            assert await active(other) == await active(at.client) == [one]
+        assert reads == 2
+        assert at.settings.kafka is not None
+        async with remembered.changing(at.settings.redis, at.settings.cache):
+            of = at.settings.chain.feature_set
+            await announce.promote(at.pool, at.settings.kafka, two, of)
+        assert await active(other) == await active(at.client) == [two]
+        assert reads == 3
+        query = '{ modelVersions(model: "nothing") { version } }'
+        assert (await ask(other, query))["data"]["modelVersions"] == []
+        assert reads == 3
+
+
+async def test_without_the_cache_the_registry_is_read_from_postgres(at: Registry) -> None:
+    """Slower, and it says so; a change waits for nobody."""
+    away = at.settings.model_copy(update={"redis": "redis://127.0.0.1:1/0"})
+    async with served(away) as client:
+        answer = await ask(client, LIST)
+        assert len(answer["data"]["modelVersions"]) == 2
+        assert answer["extensions"] == {"cache": "unavailable"}
+        answer = await ask(client, PROMOTE, version=at.versions[0])
+        assert answer["data"]["promoteModel"]["changed"]
+    async with remembered.changing("redis://127.0.0.1:1/0", at.settings.cache):
+        pass
+    async with remembered.changing("nonsense", at.settings.cache):
+        pass
 
 
 async def test_what_cannot_be_is_said(at: Registry) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.cache.kinds import EVENTS, KINDS, METRICS
+from pipeline.cache.kinds import EVENTS, KINDS, METRICS, REGISTRY
 from pipeline.cache.latest import Cache, entries, open_cache
 from pipeline.cache.manager import CacheManager
 from pipeline.errors import UnavailableError
@@ -108,6 +108,7 @@ async def test_what_json_cannot_say_is_refused(manager: CacheManager, frame: pd.
 
 async def test_every_kind_has_its_ttl(cache: Cache, addresses: Addresses) -> None:
     """By setting; latest rows as the workers keep them, absences for a moment."""
+    assert {CacheSettings().ttl_of(kind) for kind in (METRICS, REGISTRY)} == {60}
     settings = CacheSettings(ttls={"price": 7, METRICS: 9}, absent_ttl=3)
     other = open_cache(addresses.redis.rsplit("/", 1)[0] + "/15", settings)
     manager = CacheManager(other)
@@ -177,6 +178,36 @@ async def test_one_flight_over_processes(manager: CacheManager, addresses: Addre
             assert await asyncio.wait_for(then, 10) == wanted
             results = await asyncio.gather(first, return_exceptions=True)
             assert str(results[0]) in {"first", "no figures"}
+    finally:
+        await other_cache.close()
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_what_is_invalidated_while_it_is_loaded_is_not_kept(
+    manager: CacheManager, addresses: Addresses, *, there: bool
+) -> None:
+    """What was read before a change is seen by who asked before it, and by nobody after it."""
+    other_cache = open_cache(addresses.redis.rsplit("/", 1)[0] + "/15", CacheSettings())
+    changer = CacheManager(other_cache) if there else manager
+    go = asyncio.Event()
+    state = "before"
+
+    async def load() -> str:
+        seen = state
+        await go.wait()
+        return seen
+
+    try:
+        first = asyncio.create_task(manager.read(REGISTRY, "gbdt", load))
+        await asyncio.sleep(0.1)
+        state = "after"
+        await changer.invalidate(REGISTRY, "gbdt")
+        then = asyncio.create_task(changer.read(REGISTRY, "gbdt", load))
+        await asyncio.sleep(0.1)
+        go.set()
+        assert (await first, await then) == ("before", "after")
+        assert await manager.get(REGISTRY, "gbdt") == "after"
+        assert not await other_cache.client.exists("lease:registry:gbdt")
     finally:
         await other_cache.close()
 
