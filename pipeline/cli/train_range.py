@@ -30,13 +30,14 @@ from pipeline.errors import (
     TooFewError,
     UnavailableError,
 )
+from pipeline.models import remembered
 from pipeline.models.boosting import DEFAULTS, lightgbm_module
 from pipeline.models.jobs import RESULT, Wish, train_gbdt
 from pipeline.models.scheduled import Came, Outcome, judge
 from pipeline.replay.engine import parse_input
 from pipeline.replay.warm import warm
 from pipeline.settings import Settings
-from pipeline.store.pool import RETRYABLE
+from pipeline.store.pool import RETRYABLE, Pool
 
 _REPLAY = "replay"
 
@@ -133,10 +134,12 @@ def _judged(run: Path, kept: Path, settings: Settings, data_dir: Path | None) ->
             trained, _ = train_gbdt(wish, kept, progress)
     except TooFewError as error:
         return Came(Outcome.SKIPPED, str(error).removeprefix(f"{run}: "))
-    _, kafka = demand(named_or_running(settings, data_dir), "postgres", "kafka")
+    addresses = named_or_running(settings, data_dir)
+    _, kafka = demand(addresses, "postgres", "kafka")
     of_live = settings.chain.feature_set
-    return with_pool(
-        settings,
-        data_dir,
-        lambda pool: judge(pool, kafka, asked.model, trained, of_live, promote=asked.promote),
-    )
+
+    async def work(pool: Pool) -> Came:
+        async with remembered.changing(addresses["redis"], settings.cache):
+            return await judge(pool, kafka, asked.model, trained, of_live, promote=asked.promote)
+
+    return with_pool(settings, data_dir, work)
