@@ -23,6 +23,7 @@ from graphql import (
 from redis.asyncio import Redis
 
 from api.schema import build_schema
+from pipeline.cache.kinds import METRICS, REGISTRY
 from pipeline.models import registry
 from pipeline.settings import Settings, StoreSettings
 from pipeline.store import drift, jobs
@@ -171,10 +172,11 @@ async def add_job(pool: Pool, key: str) -> None:
 
 
 async def forgotten(settings: Settings) -> None:
-    """Figures are computed again; latest rows stay where they are."""
+    """What is computed is computed again; latest rows stay where they are."""
     async with Redis.from_url(str(settings.redis)) as client:
-        for key in await client.keys("metrics:*"):
-            await client.delete(key)
+        for kind in (METRICS, REGISTRY):
+            for key in await client.keys(f"{kind}:*"):
+                await client.delete(key)
 
 
 async def listed(client: Any, count: int) -> None:
