@@ -1,22 +1,30 @@
 """The resolvers of the registry of models."""
 
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, get_args
 
 import structlog
-from ariadne import MutationType, ObjectType, QueryType
+from ariadne import EnumType, MutationType, ObjectType, QueryType
 from graphql import GraphQLResolveInfo
 
+from api.arguments import checked
+from api.batches import batch_of
 from api.context import Context
 from api.errors import ApiError, Code, masked
+from api.pagination import read_limit
 from pipeline.errors import ConflictError, MisuseError, RefusedError
 from pipeline.models import announce, registry, remembered
 from pipeline.models.announce import Announced
+from pipeline.models.importance import Method
 from pipeline.models.registry import Change
+from pipeline.store.pool import Pool
+from schemas.models import ANY_SYMBOL
 
 Info = GraphQLResolveInfo[Context]
 Row = dict[str, Any]
 _REASON: Final = 500  # characters
 _NAME: Final = 64
+_TOP: Final = 10  # features
 _UNTOLD: Final = (
     "Kafka or Postgres does not answer; the change may have been made without the stream being"
     " told: look at `modelVersions`, then ask for it again"
@@ -49,6 +57,84 @@ def resolve_held_out(version: Row, _: Info) -> Row:
     """The scores in the figures of a version."""
     scores: Row = version["metrics"]["held_out"]
     return scores
+
+
+@version_type.field("inputs")
+def resolve_inputs(version: Row, _: Info) -> list[Row]:
+    """What was replayed for it, whatever kind of input it was."""
+    named = ("topic", "table", "file")
+    return [
+        {"source": next(one[name] for name in named if name in one)}
+        | {name: one.get(name) for name in ("partition", "from", "to", "rows", "sha256")}
+        for one in version["data"]["inputs"]
+    ]
+
+
+@version_type.field("rows")
+def resolve_rows(version: Row, _: Info) -> int:
+    """How many rows taught it."""
+    return int(version["data"]["rows"])
+
+
+@version_type.field("hyperparameters")
+def resolve_hyperparameters(version: Row, _: Info) -> list[Row]:
+    """Names and values."""
+    return [
+        {"name": name, "value": str(value)} for name, value in version["hyperparameters"].items()
+    ]
+
+
+@version_type.field("importance")
+async def resolve_importance(
+    version: Row,
+    info: Info,
+    first: int | None = None,
+    symbol: str | None = None,
+    method: str | None = None,
+) -> list[Row]:
+    """Of all versions of an answer at once."""
+    services = info.context.services
+    top = (
+        _TOP if first is None else read_limit("first", first, None, services.settings.api.page_max)
+    )
+    on = ANY_SYMBOL if symbol is None else checked(symbol)
+
+    async def read(names: list[str]) -> dict[str, list[Row]]:
+        async with services.postgres() as pool:
+            return await registry.importance(pool, names, on, top)
+
+    rows = await batch_of(info.context.memo, f"importance {top} {on}", read).load(
+        version["version"]
+    )
+    return [row for row in rows if method is None or row["method"] == method]
+
+
+@query.field("modelComparisons")
+async def resolve_comparisons(
+    _: None, info: Info, model: str, first: int | None = None
+) -> list[Row]:
+    """The newest ones."""
+    return await _newest(info, registry.comparisons, model, first)
+
+
+@query.field("promotions")
+async def resolve_promotions(
+    _: None, info: Info, model: str, first: int | None = None
+) -> list[Row]:
+    """The newest ones."""
+    return await _newest(info, registry.promotions, model, first)
+
+
+async def _newest(
+    info: Info,
+    read: Callable[[Pool, str, int], Awaitable[list[Row]]],
+    model: str,
+    first: int | None,
+) -> list[Row]:
+    services = info.context.services
+    limit = read_limit("first", first, None, services.settings.api.page_max)
+    async with services.postgres() as pool:
+        return await read(pool, _name(model), limit)
 
 
 @mutation.field("promoteModel")
@@ -105,4 +191,9 @@ def _name(text: str) -> str:
     return text
 
 
-BINDABLES: Final = [query, mutation, version_type]
+BINDABLES: Final = [
+    query,
+    mutation,
+    version_type,
+    EnumType("ImportanceMethod", {method.upper(): method for method in get_args(Method)}),
+]

@@ -23,11 +23,19 @@ _PAGED: Final = (*TYPES.values(), "Candle")
 # The fields of each type by name; the columns of the stages and their pages are added to them.
 _READER: Final = {
     "Query": "symbols symbol prices bars features regimes predictions signals fills equity candles"
-    " positions dataQuality engines performance modelVersions drift",
+    " positions dataQuality engines performance modelVersions modelComparisons promotions drift"
+    " driftSeries",
     "ModelVersion": "version model kind isActive madeAt features featureSet horizon firstTs lastTs"
-    " heldOut",
+    " heldOut artifact inputs dataHash rows hyperparameters importance",
+    "ModelInput": "source partition from to rows sha256",
+    "Hyperparameter": "name value",
+    "FeatureImportance": "method symbol feature value place",
+    "ModelComparison": "model challenger champion firstTs lastTs dataHash n challengerLogLoss"
+    " championLogLoss standardError rule better at",
+    "Promotion": "model generation version former rolledBack reason at",
     "Drift": "kind name symbol change since ts partition offset index evidence looked stride"
     " foundAt",
+    "DriftSeries": "kind name symbol partition state stride looked evidence alarms keptAt",
     "ModelScores": "firstTs lastTs n logLoss nullLogLoss brier auc",
     "Subscription": "prices bars regimes predictions signals fills alerts",
     "Alert": "kind symbol time published partition offset index document",

@@ -171,6 +171,14 @@ class JobsSettings(_Group):
     seconds_max: float = Field(86_400.0, gt=0, description="seconds that a job may take")
 
 
+class DriftSettings(_Group):
+    """The watch for drift beside a live run."""
+
+    symbols: int = Field(
+        32, ge=1, le=10_000, description="of a partition; a megabyte for each while it is measured"
+    )
+
+
 class CallsSettings(_Group):
     """Outgoing HTTP calls."""
 
@@ -292,6 +300,7 @@ class Settings(BaseSettings):
         {}, description="receivers of alerts, by a name"
     )
     training: TrainingSettings = TrainingSettings()
+    drift: DriftSettings = DriftSettings()
 
     @field_validator("user", mode="before")
     @classmethod

@@ -91,8 +91,8 @@ def drift_document(
     """A feature, or the loss of an engine (`kind`), that is no longer what it was, as an alert.
 
     `time` is that of the row that made it certain, `since` when the change seems to have begun.
-    `evidence` is at most 1 in the mean while nothing changes; `looked` values, one in `stride`,
-    were compared.
+    `evidence` is at most 1 in the mean while nothing changes, of an engine at most `looked`; so
+    many values, one in `stride`, were compared.
     """
     return {
         "kind": "drift",

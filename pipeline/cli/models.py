@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from pipeline.cli.options import (
 from pipeline.models import announce, registry, remembered
 from pipeline.models.announce import Announced
 from pipeline.models.registry import Change
+from pipeline.models.settling import compared
 from pipeline.settings import Settings
 from pipeline.store.pool import Pool
 from pipeline.store.statements import statement
@@ -93,6 +95,34 @@ def _tell_importance(rows: Sequence[Mapping[str, Any]]) -> None:
             f"{row['method']:12} {row['symbol']:12} {row['place']:3} {row['feature']:24}"
             f" {row['value']:.6g}"
         )
+
+
+@models.command()
+@click.argument("version")
+@click.argument("other")
+@click.argument("run", type=click.Path(path_type=Path))
+@SETS
+@DATA_DIR
+@JSON
+def compare(
+    version: str,
+    other: str,
+    run: Path,
+    sets: tuple[str, ...],
+    data_dir: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Hold VERSION against OTHER on rows of the replay in RUN that neither was trained on.
+
+    What came is kept beside the comparisons of trainings; nothing becomes active by it.
+    """
+    found = with_pool(settings_of(sets), data_dir, lambda pool: compared(pool, version, other, run))
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    verdict = "better than" if found.better else "not better than"
+    click.echo(f"{version} is {verdict} {other}: {found.why}")
 
 
 @models.command()

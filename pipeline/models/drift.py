@@ -40,7 +40,8 @@ class DriftAlarm:
     partition: int
     offset: int
     index: int
-    evidence: float  # its mean is 1 while nothing changes
+    # While nothing changes its mean is 1 of a feature, and of an engine at most what was looked at.
+    evidence: float
     looked: int  # values since it was measured, one in `stride`
     stride: int
 

@@ -2,17 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from pipeline.errors import StateError
-from pipeline.models.drift import Drift, DriftAlarm, State, watched_features
+from pipeline.models.drift import Drift, DriftAlarm, DriftRow, State, watched_features
 from pipeline.models.losses import LossDrift
 from schemas.blocks import Array, Rows
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 MOST: Final = 32  # symbols of a partition: each takes a megabyte while it is measured
 _DIGEST: Final = 16
 _ARRAY: Final = 1  # code of an array in MessagePack
@@ -32,6 +33,11 @@ class Detectors:
         if rows.stage == "features":
             return self._features.step(rows)
         return self._engines.step(rows)
+
+    def rows(self) -> Iterator[DriftRow]:
+        """How it stands with each series."""
+        yield from self._features.rows()
+        yield from self._engines.rows()
 
     def snapshot(self) -> bytes:
         """The whole state: version, fingerprint of what is watched, checksum, arrays."""

@@ -89,6 +89,7 @@ class Watch:
         self._pool = pool
         self._service = settings.worker.group
         self._chain = settings.chain.fingerprint()
+        self._symbols = settings.drift.symbols
 
     async def turn(self, seconds: float) -> DriftTurn:
         """Look at what was published since the last turn, for about so many seconds.
@@ -140,7 +141,8 @@ class Watch:
             behind += end - last[0]
         data = await asyncio.to_thread(lambda: compress(detectors.snapshot()))
         now = Kept(before.generation, places, data)
-        await store.keep(self._pool, self._service, number, now, [asdict(one) for one in alarms])
+        told = [[asdict(one) for one in some] for some in (alarms, detectors.rows())]
+        await store.keep(self._pool, self._service, number, now, *told)
         turn.alarms += alarms
         turn.behind += behind
         for topic, count in rows.items():
@@ -148,14 +150,14 @@ class Watch:
 
     async def _resumed(self, turn: DriftTurn, number: int, before: Kept) -> Detectors:
         """The detectors as they were kept; what is of no use is told, and begun anew."""
-        detectors = Detectors(self._chain)
+        detectors = Detectors(self._chain, self._symbols)
         if before.data is not None:
             data = await asyncio.to_thread(decompress, before.data)
             try:
                 await asyncio.to_thread(detectors.restore, data)
             except StateError as error:
                 turn.remade.append(f"partition {number}: {error}")
-                return Detectors(self._chain)
+                return Detectors(self._chain, self._symbols)
         return detectors
 
     async def _read(

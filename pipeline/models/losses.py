@@ -12,9 +12,10 @@ from pipeline.models.drift import DriftAlarm, DriftRow, State
 from schemas.blocks import Array, Rows, engines, names_of
 
 FIRST_LOSSES: Final = 10_240  # losses that an engine is measured over
-# Nats that a loss may be higher without being worse: engines that know nothing wander by less, and
-# always will, as they learn from noise.
-MARGIN: Final = 0.01
+# Nats that a loss may be higher without being worse. Its mean: engines that know nothing wander by
+# less, and always will, as they learn from noise. What it is for what was predicted, whatever that
+# is: noise moves nothing of it.
+MARGINS: Final = (0.01, 0.002)
 
 
 class Losses:
@@ -85,9 +86,9 @@ class LossDrift:
             looked, began = np.zeros(losses.shape, np.int64), np.zeros(losses.shape, np.int64)
             turns = state["evidence"].shape[1]
             kernels.worse(
-                losses, rows["ts"][at], int(state["begin"][0]), FIRST_LOSSES, MARGIN,
-                self._limit / turns, state["counts"], state["sums"], state["evidence"],
-                state["since"], out, looked, began,
+                losses, rows["ts"][at], int(state["begin"][0]), FIRST_LOSSES, MARGINS,
+                self._limit / turns, state["counts"], state["sums"], state["tables"],
+                state["evidence"], state["runs"], state["since"], out, looked, began,
             )  # fmt: skip
             state["begin"][0] = (state["begin"][0] + len(at)) % turns
             for j, i in np.argwhere(~np.isnan(out)).tolist():
@@ -130,12 +131,14 @@ class LossDrift:
     def _state(self, symbol: str, horizon: int) -> dict[str, Array] | None:
         if symbol not in self._symbols and len(self._symbols) < self._most:
             d = len(self.names)
-            bets = (d, horizon, kernels.RATES)
+            bets = (d, horizon, kernels.BETS)
             self._symbols[symbol] = {
                 "begin": np.zeros(1, np.int64),
                 "counts": np.zeros((d, kernels.COUNTS), np.int64),
                 "sums": np.zeros((d, kernels.SUMS)),
+                "tables": np.zeros((d, kernels.BINS, kernels.FIELDS)),
                 "evidence": np.zeros(bets),
+                "runs": np.zeros(bets),
                 "since": np.zeros(bets, np.int64),
                 "alarms": np.zeros(d, np.int64),
             }

@@ -103,6 +103,26 @@ async def history(pool: Pool, model: str) -> list[Row]:
     return [dict(row) for row in await pool.fetch(statement("promotions"), model)]
 
 
+async def importance(
+    pool: Pool, versions: Sequence[str], symbol: str, top: int
+) -> dict[str, list[Row]]:
+    """By version the features with the highest values by each method, on the rows of a symbol."""
+    found: dict[str, list[Row]] = {version: [] for version in versions}
+    for row in await pool.fetch(statement("importance_of"), list(versions), symbol, top):
+        found[row["version"]].append(dict(row))
+    return found
+
+
+async def comparisons(pool: Pool, model: str, limit: int) -> list[Row]:
+    """The newest comparisons of versions of a model, newest first."""
+    return [dict(row) for row in await pool.fetch(statement("comparisons"), model, limit)]
+
+
+async def promotions(pool: Pool, model: str, limit: int) -> list[Row]:
+    """The newest promotions and rollbacks of a model, newest first."""
+    return [dict(row) for row in await pool.fetch(statement("newest_promotions"), model, limit)]
+
+
 async def load(pool: Pool, artifact: str) -> Gbdt:
     """A version by the hash of its artifact.
 

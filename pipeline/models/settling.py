@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +31,15 @@ class Settled:
     comparison: Comparison | None
     change: Change | None
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A comparison and the event times (ns) of its rows."""
+
+    comparison: Comparison
+    first_ts: int
+    last_ts: int
 
 
 async def settle(
@@ -68,11 +78,7 @@ async def settle(
     except (RefusedError, MisuseError) as error:
         return Settled(version, champion, None, None, f"cannot be compared: {error}")
     comparison = judged.comparison
-    await pool.execute(
-        statement("add_comparison"), name, version, champion, judged.first_ts, judged.last_ts,
-        digest_of(dict(trained.samples.facts)), comparison.n, comparison.challenger,
-        comparison.champion, comparison.standard_error, RULE, comparison.better,
-    )  # fmt: skip
+    await _keep(pool, name, trained, champion, judged)
     if not (promote and comparison.better):
         return Settled(version, champion, comparison, None, comparison.why)
     change = await announce.promote(
@@ -98,15 +104,6 @@ def _importance(trained: Trained) -> list[Importance]:
         *importance.permutation(version.trees, x, rose, symbol, samples.symbols, seed),
         *importance.shap(booster, x, symbol, samples.symbols),
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A comparison and the event times (ns) of its rows."""
-
-    comparison: Comparison
-    first_ts: int
-    last_ts: int
 
 
 def held_against(trained: Trained, champion: Gbdt | None) -> Judged:
@@ -140,3 +137,44 @@ def _said(trained: Trained, champion: Gbdt) -> Array:
     check_features(champion, samples.chain.feature_set)
     theirs = read_samples(trained.directory, champion.features, samples.horizon)
     return predict(champion.trees, theirs.x)[1]
+
+
+async def compared(pool: Pool, version: str, other: str, directory: Path) -> Comparison:
+    """Hold two versions against each other on a replay that may be younger than both; it is kept.
+
+    Raises:
+        MisuseError: there is no such version, the directory is no replay's, or they cannot be held
+            against each other on its rows.
+        RefusedError: one of them is damaged.
+    """
+    one, opponent = await registry.version_of(pool, version), await _loaded(pool, other)
+    challenger = await registry.load(pool, one["artifact"])
+    try:
+        trained = await asyncio.to_thread(_on_replay, challenger, directory)
+        judged = await asyncio.to_thread(held_against, trained, opponent)
+    except RefusedError as error:  # it looks at what this replay has not
+        raise MisuseError(str(error)) from error
+    await _keep(pool, one["model"], trained, other, judged)
+    return judged.comparison
+
+
+def _on_replay(version: Gbdt, directory: Path) -> Trained:
+    """A version with the rows of a replay that lie behind all that it was trained on."""
+    samples = read_samples(directory, version.features, version.horizon)
+    check_features(version, samples.chain.feature_set)
+    held = samples.known & (samples.ts > version.data.last_ts)
+    if not held.any():
+        raise MisuseError(f"{directory}: no row with an outcome is younger than {version.version}")
+    return Trained(directory, b"", version, samples, held)
+
+
+async def _keep(
+    pool: Pool, model: str, trained: Trained, champion: str | None, judged: Judged
+) -> None:
+    comparison = judged.comparison
+    await pool.execute(
+        statement("add_comparison"), model, trained.version.version, champion, judged.first_ts,
+        judged.last_ts, digest_of(dict(trained.samples.facts)), comparison.n,
+        comparison.challenger, comparison.champion, comparison.standard_error, RULE,
+        comparison.better,
+    )  # fmt: skip

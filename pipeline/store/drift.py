@@ -37,9 +37,16 @@ async def kept(pool: Pool, service: str, partition: int) -> Kept:
 
 
 async def keep(
-    pool: Pool, service: str, partition: int, now: Kept, alarms: Sequence[Mapping[str, Any]]
+    pool: Pool,
+    service: str,
+    partition: int,
+    now: Kept,
+    alarms: Sequence[Mapping[str, Any]],
+    series: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Store alarms and the state behind them, together; `now` has the generation before it.
+
+    `series` tell how it stands with each series in that state.
 
     Raises:
         ConflictError: another watcher was faster; nothing is stored.
@@ -48,7 +55,13 @@ async def keep(
     places = json.dumps({topic: list(place) for topic, place in (now.places or {}).items()})
     async with pool.acquire() as connection, connection.transaction():
         moved = await connection.fetchval(
-            statement("keep_drift_state"), service, partition, now.generation, places, now.data
+            statement("keep_drift_state"),
+            service,
+            partition,
+            now.generation,
+            places,
+            now.data,
+            json.dumps(series),
         )
         if moved is None:
             raise ConflictError(f"partition {partition}: another watcher of drift went on with it")
@@ -65,6 +78,14 @@ async def unannounced(connection: Connection, most: int) -> list[Row]:
 async def set_announced(connection: Connection, ids: Sequence[int]) -> None:
     """Note that they were told."""
     await connection.execute(statement("set_drift_announced"), list(ids))
+
+
+async def series(
+    pool: Pool, service: str, limit: int, symbol: str | None = None, state: str | None = None
+) -> list[Row]:
+    """How it stands with each series that is watched, by symbol, kind and name."""
+    rows = await pool.fetch(statement("drift_series"), service, symbol, state, limit)
+    return [dict(row) for row in rows]
 
 
 async def newest(pool: Pool, limit: int, symbol: str | None) -> list[Row]:

@@ -254,6 +254,9 @@ SELECT name, active, generation, changed_at FROM models WHERE name = $1
 -- name: promotions
 SELECT * FROM promotions WHERE model = $1 ORDER BY generation
 
+-- name: newest_promotions
+SELECT * FROM promotions WHERE model = $1 ORDER BY generation DESC LIMIT $2
+
 -- name: artifact
 SELECT body FROM artifacts WHERE hash = $1
 
@@ -283,12 +286,16 @@ INSERT INTO model_comparisons (model, challenger, champion, first_ts, last_ts, d
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 
 -- name: comparisons
-SELECT * FROM model_comparisons WHERE model = $1 ORDER BY id
+SELECT * FROM model_comparisons WHERE model = $1 ORDER BY id DESC LIMIT $2
 
 -- name: add_importance
 INSERT INTO feature_importance (version, method, symbol, feature, value, place)
 SELECT $1, $2, $3, * FROM unnest($4::text[], $5::float8[], $6::int[])
 ON CONFLICT (version, method, symbol, feature) DO UPDATE SET value = excluded.value, place = excluded.place
+
+-- name: importance_of
+SELECT version, method, symbol, feature, value, place FROM feature_importance
+ WHERE version = ANY ($1::text[]) AND symbol = $2 AND place <= $3 ORDER BY version, method, place
 
 -- name: importance
 SELECT method, symbol, feature, value, place FROM feature_importance
@@ -302,11 +309,20 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHIN
 SELECT generation, places, data FROM drift_states WHERE service = $1 AND partition = $2
 
 -- name: keep_drift_state
-INSERT INTO drift_states (service, partition, generation, places, data) VALUES ($1, $2, 1, $4::text::jsonb, $5)
+INSERT INTO drift_states (service, partition, generation, places, data, series)
+VALUES ($1, $2, 1, $4::text::jsonb, $5, $6::text::jsonb)
 ON CONFLICT (service, partition) DO UPDATE
-   SET generation = drift_states.generation + 1, places = excluded.places, data = excluded.data, kept_at = now()
+   SET generation = drift_states.generation + 1, places = excluded.places, data = excluded.data,
+       series = excluded.series, kept_at = now()
  WHERE drift_states.generation = $3
 RETURNING generation
+
+-- name: drift_series
+SELECT s.partition, s.kept_at, r.kind, r.name, r.symbol, r.state, r.stride, r.looked, r.evidence, r.alarms
+  FROM drift_states s, jsonb_to_recordset(s.series)
+    AS r (kind text, name text, symbol text, state text, stride integer, looked bigint, evidence float8, alarms bigint)
+ WHERE s.service = $1 AND ($2::text IS NULL OR r.symbol = $2) AND ($3::text IS NULL OR r.state = $3)
+ ORDER BY r.symbol, r.kind, r.name, s.partition LIMIT $4
 
 -- name: unannounced_drift
 SELECT id, kind, name, symbol, change, since, ts, "partition", "offset", "index", evidence, looked, stride

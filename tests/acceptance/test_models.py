@@ -113,6 +113,11 @@ async def test_from_a_replay_to_an_active_version(
     done = tickstream(*command, "--seed", 5, "--json", values=named)
     told = json.loads(done.stdout)
     assert (told["champion"], told["promoted"]) == (version, False)
+    done = tickstream("models", "compare", version, told["version"], run, values=named)
+    assert done.stdout.startswith(f"{version} is "), done.stderr
+    assert f"better than {told['version']}: log loss " in done.stdout
+    done = tickstream("models", "compare", version, "gbdt-0", run, values=named)
+    assert "there is no version" in only_line(done, 2)
     out = tmp_path / "only.json"
     done = tickstream("train", "gbdt", run, *TRAIN, "--out", out, "--json")
     assert json.loads(done.stdout) == json.loads(out.read_bytes())

@@ -66,6 +66,40 @@ async def test_alarms_are_listed_newest_first(client: httpx.AsyncClient) -> None
         assert answer["errors"][0]["extensions"] == {"code": "BAD_INPUT"}
 
 
+async def test_series_are_listed(client: httpx.AsyncClient, settings: Settings) -> None:
+    """As the last turn left them, of this live run; some of them on demand."""
+    assert settings.postgres is not None
+    pool = await open_pool(settings.postgres, StoreSettings())
+    series = [
+        {
+            "kind": kind, "name": "x", "symbol": symbol, "state": state, "stride": 3,
+            "looked": 2**40, "evidence": 1.5, "alarms": 2,
+        }
+        for kind, symbol, state in (("feature", "B", "unfit"), ("engine", "A", "watched"))
+    ]  # fmt: skip
+    group = settings.worker.group
+    for service in (group, "another"):
+        await drift.keep(pool, service, 7, Kept(0, {}, b""), [], series)
+    await pool.close()
+    query = """query ($first: Int, $symbol: String, $state: DriftState) {
+      driftSeries(first: $first, symbol: $symbol, state: $state) {
+        kind name symbol partition state stride looked evidence alarms keptAt
+      }
+    }"""
+    rows = (await ask(client, query))["data"]["driftSeries"]
+    assert [row["symbol"] for row in rows] == ["A", "B"]
+    assert rows[0].pop("keptAt").endswith("Z")
+    assert rows[0] == {
+        "kind": "engine", "name": "x", "symbol": "A", "partition": 7, "state": "WATCHED",
+        "stride": 3, "looked": str(2**40), "evidence": 1.5, "alarms": "2",
+    }  # fmt: skip
+    for arguments, count in (({"first": 1}, 1), ({"symbol": "B"}, 1), ({"state": "MEASURED"}, 0)):
+        assert len((await ask(client, query, **arguments))["data"]["driftSeries"]) == count
+    for wrong in ({"first": 501}, {"symbol": "A\0"}):
+        answer = await ask(client, query, **wrong)
+        assert answer["errors"][0]["extensions"] == {"code": "BAD_INPUT"}
+
+
 async def test_readiness_tells_the_last_turn(client: httpx.AsyncClient, settings: Settings) -> None:
     """A change of the market is told and not amiss; a turn that looked at nothing is."""
     assert settings.redis is not None

@@ -26,18 +26,22 @@ from api.schema import build_schema
 from pipeline.cache.kinds import METRICS, REGISTRY
 from pipeline.models import registry
 from pipeline.settings import Settings, StoreSettings
+from pipeline.stages.chain import ChainSettings
 from pipeline.store import drift, jobs
 from pipeline.store.drift import Kept
 from pipeline.store.jobs import Kind, NewJob, State
 from pipeline.store.live import PartitionBatch
 from pipeline.store.pool import Pool, open_pool
+from pipeline.store.statements import statement
 from schemas.blocks import ENGINES, STAGES, Rows
 from tests.fixtures import boosted
 from tests.integration.api.conftest import START, Feed, ask, make_rows, served
 
 SCHEMA: Final = build_schema()
 # What a field must be given, or is given so that it has more rows when more is stored.
-ARGUMENTS: Final = {"symbol": '"S0"', "interval": '"1h"', "name": '"S0"', "period": '"10s"'}
+ARGUMENTS: Final = {
+    "symbol": '"S0"', "interval": '"1h"', "name": '"S0"', "period": '"10s"', "model": '"gbdt"',
+}  # fmt: skip
 DEEPEST: Final = 6
 # Of these there are as many as before whatever is stored.
 STAYING: Final = {"engines", "runs", "services"}
@@ -143,13 +147,20 @@ async def store(feed: Feed, pool: Pool, number: int, count: int) -> None:
     feed.mark += 1
     more, quality = rows_of("S0", count, first + 500), [(name, "late", 1), ("S0", f"r{number}", 1)]
     await feed.store.commit([PartitionBatch(0, feed.epoch, feed.mark, more, [], [], quality)])
-    await registry.register(pool, "gbdt", boosted.artifact(number))
+    await add_version(pool, number)
     alarm = {
         "kind": "feature", "name": "ret_1", "symbol": name, "change": "higher", "since": START,
         "ts": START, "partition": 0, "offset": number, "index": 0, "evidence": 2.5, "looked": 9,
         "stride": 1,
     }  # fmt: skip
-    await drift.keep(pool, "live", 0, Kept(number, {}, b""), [alarm])
+    series = [
+        {
+            "kind": "feature", "name": f"x{n}", "symbol": name, "state": "watched", "stride": 1,
+            "looked": 9, "evidence": 1.0, "alarms": 0,
+        }
+        for n in range(number + 1)
+    ]  # fmt: skip
+    await drift.keep(pool, "test", 0, Kept(number, {}, b""), [alarm], series)
     await pool.execute(
         'INSERT INTO rejected (partition, "offset", "index", symbol, reason, detail, value,'
         " rejected_at, written_on) VALUES (0, $1, 0, $2, 'bad_time', '', $3, now(), current_date)",
@@ -158,6 +169,16 @@ async def store(feed: Feed, pool: Pool, number: int, count: int) -> None:
         b"{}",
     )
     await add_job(pool, name)
+
+
+async def add_version(pool: Pool, number: int) -> None:
+    """A version that was looked at, compared, and promoted."""
+    version = (await registry.register(pool, "gbdt", boosted.artifact(number))).version
+    await pool.execute(statement("add_importance"), version, "gain", "*", ["x"], [1.0], [1])
+    await pool.execute(
+        statement("add_comparison"), "gbdt", version, None, 1, 2, "h", 9, 0.6, 0.7, 0.1, "r", True
+    )
+    await registry.promote(pool, version, ChainSettings().feature_set)
 
 
 async def add_job(pool: Pool, key: str) -> None:

@@ -13,6 +13,7 @@ from pipeline.servers import Addresses
 from pipeline.settings import Settings, StoreSettings, TopicSettings
 from pipeline.store.keys import Role, create_key
 from pipeline.store.pool import Pool, open_pool
+from pipeline.store.statements import statement
 from schemas.topics import MODELS
 from tests.fixtures import boosted
 from tests.integration.api.conftest import ask, served
@@ -191,3 +192,90 @@ async def test_a_change_takes_an_operator_and_a_post(at: Registry) -> None:
             rows = await registry.versions(at.pool)
             active = [row["version"] for row in rows if row["is_active"]]
             assert active == ([] if wanted else [at.versions[0]])
+
+
+ALL = """query ($first: Int, $symbol: String, $method: ImportanceMethod) { modelVersions {
+  version artifact dataHash rows inputs { source partition from to rows sha256 }
+  hyperparameters { name value }
+  importance(first: $first, symbol: $symbol, method: $method) {
+    method symbol feature value place
+  }
+} }"""
+COMPARISONS = """query ($model: String! = "gbdt", $first: Int) {
+  modelComparisons(model: $model, first: $first) {
+    model challenger champion firstTs lastTs dataHash n challengerLogLoss championLogLoss
+    standardError rule better at
+  }
+}"""
+PROMOTIONS = """query ($model: String! = "gbdt", $first: Int) {
+  promotions(model: $model, first: $first) {
+    model generation version former rolledBack reason at
+  }
+}"""
+
+
+async def test_what_a_version_comes_from_and_looks_at(at: Registry) -> None:
+    """Its inputs with offsets, its fit, and the features it is made of: of all versions at once."""
+    one, two = at.versions
+    for version in at.versions:
+        for method in ("gain", "shap"):
+            for symbol, names in (("*", ["a", "b", "c"]), ("ES", ["c", "b", "a"])):
+                await at.pool.execute(
+                    statement("add_importance"), version, method, symbol, names,
+                    [3.0, 2.0, 1.0], [1, 2, 3],
+                )  # fmt: skip
+    found = {row["version"]: row for row in (await ask(at.client, ALL))["data"]["modelVersions"]}
+    stored = {row["version"]: row for row in await registry.versions(at.pool)}
+    for version in (one, two):
+        row, kept = found[version], stored[version]
+        assert (row["artifact"], row["dataHash"]) == (kept["artifact"], kept["data_hash"])
+        assert row["rows"] == str(kept["data"]["rows"])
+        assert row["inputs"] == [
+            {name: said.get(name) for name in ("partition", "rows", "sha256")}
+            | {name: None if said.get(name) is None else str(said[name]) for name in ("from", "to")}
+            | {"source": said.get("topic") or said.get("table") or said.get("file")}
+            for said in kept["data"]["inputs"]
+        ]
+        assert {one["name"]: one["value"] for one in row["hyperparameters"]} == {
+            name: str(value) for name, value in kept["hyperparameters"].items()
+        }
+        assert [(one["method"], one["feature"], one["place"]) for one in row["importance"]] == [
+            (method, feature, place)
+            for method in ("GAIN", "SHAP")
+            for place, feature in enumerate("abc", 1)
+        ]
+    answer = await ask(at.client, ALL, first=1, symbol="ES", method="SHAP")
+    for row in answer["data"]["modelVersions"]:
+        assert row["importance"] == [
+            {"method": "SHAP", "symbol": "ES", "feature": "c", "value": 3.0, "place": 1}
+        ]
+    assert code_of(await ask(at.client, ALL, first=501)) == "BAD_INPUT"
+    assert code_of(await ask(at.client, ALL, symbol="A\0")) == "BAD_INPUT"
+
+
+async def test_comparisons_and_changes_are_listed(at: Registry) -> None:
+    """Newest first, as many as are wanted; of an unknown model none."""
+    one, two = at.versions
+    for number, better in ((1, False), (2, True)):
+        await at.pool.execute(
+            statement("add_comparison"), "gbdt", two, one if better else None, number, number + 1,
+            "h", 100 * number, 0.6, 0.7, 0.01, "rule", better,
+        )  # fmt: skip
+    for version in (one, two):
+        await ask(at.client, PROMOTE, version=version)
+    await ask(at.client, ROLLBACK)
+    rows = (await ask(at.client, COMPARISONS))["data"]["modelComparisons"]
+    assert [(row["n"], row["champion"], row["better"]) for row in rows] == [
+        ("200", one, True), ("100", None, False),
+    ]  # fmt: skip
+    assert rows[0]["firstTs"] == "1970-01-01T00:00:00.000000002Z"
+    assert (rows[0]["challengerLogLoss"], rows[0]["championLogLoss"]) == (0.6, 0.7)
+    changes = (await ask(at.client, PROMOTIONS))["data"]["promotions"]
+    assert [(row["generation"], row["version"], row["rolledBack"]) for row in changes] == [
+        ("3", one, True), ("2", two, False), ("1", one, False),
+    ]  # fmt: skip
+    assert (changes[1]["former"], changes[1]["reason"]) == (one, "better")
+    for query, field in ((COMPARISONS, "modelComparisons"), (PROMOTIONS, "promotions")):
+        assert len((await ask(at.client, query, first=1))["data"][field]) == 1
+        assert (await ask(at.client, query, model="other"))["data"][field] == []
+        assert code_of(await ask(at.client, query, model="a\0")) == "BAD_INPUT"

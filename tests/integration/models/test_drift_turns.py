@@ -19,7 +19,13 @@ from pipeline.models.drift_state import Detectors
 from pipeline.models.drift_turns import TOPICS, DriftTurn, Watch, announce
 from pipeline.servers import Addresses
 from pipeline.servers.postgres import PostgresServer
-from pipeline.settings import Settings, StoreSettings, TopicSettings, load_settings
+from pipeline.settings import (
+    DriftSettings,
+    Settings,
+    StoreSettings,
+    TopicSettings,
+    load_settings,
+)
 from pipeline.store import drift as store
 from pipeline.store.live import compress
 from pipeline.store.migrate import migrate
@@ -111,6 +117,32 @@ def expected(rows: Sequence[Rows], settings: Settings) -> set[tuple[Any, ...]]:
     found = [alarm for one in rows for alarm in detectors.step(one)]
     assert len(found) > 5
     return {(alarm.offset, alarm.index, alarm.kind, alarm.name) for alarm in found}
+
+
+async def test_how_it_stands_is_kept(
+    pool: Pool, kafka: str, settings: Settings, rows: list[Rows]
+) -> None:
+    """Every series of features and engines with its state, as the detectors tell it."""
+    await publish(kafka, rows, 0, 12_000)
+    few = settings.model_copy(update={"drift": DriftSettings(symbols=1)})
+    await Watch(kafka, pool, few).turn(LONG)
+    detectors = Detectors(settings.chain.fingerprint(), 1)
+    for one in rows:
+        detectors.step(one.take(slice(0, 12_000)))
+    expected = sorted((row.symbol, row.kind, row.name) for row in detectors.rows())
+    group = settings.worker.group
+    found = await store.series(pool, group, 10_000)
+    assert [(row["symbol"], row["kind"], row["name"]) for row in found] == expected
+    by_name = {(row.kind, row.name): row for row in detectors.rows()}
+    for row in found:
+        told = by_name[row["kind"], row["name"]]
+        for name in ("state", "stride", "looked", "evidence", "alarms"):
+            assert row[name] == getattr(told, name), row
+    assert {row["state"] for row in found} == {"measured", "watched"}
+    watched = await store.series(pool, group, 10_000, "A", "watched")
+    assert 20 < len(watched) < len(found)
+    assert len(await store.series(pool, group, 3)) == 3
+    assert await store.series(pool, group, 10, "B") == await store.series(pool, "other", 10) == []
 
 
 async def stored(pool: Pool) -> list[tuple[Any, ...]]:

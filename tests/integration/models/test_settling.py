@@ -14,7 +14,7 @@ from pipeline.models import registry
 from pipeline.models.boosting import Hyperparameters
 from pipeline.models.comparison import RULE
 from pipeline.models.jobs import Trained, Wish, train_gbdt
-from pipeline.models.settling import Judged, Settled, held_against, settle
+from pipeline.models.settling import Judged, Settled, compared, held_against, settle
 from pipeline.servers import Addresses
 from pipeline.settings import TopicSettings, load_settings
 from pipeline.store.pool import Pool
@@ -229,3 +229,30 @@ async def test_a_database_that_goes_away(
     assert (await settled(pool, kafka, make(SEEING))).change is not None
     assert await active(pool) == trained.version.version
     assert await pool.fetchval("SELECT count(*) FROM model_versions") == 1
+
+
+async def test_two_versions_on_a_younger_replay(
+    pool: Pool, make: Make, run: Path, tmp_path: Path
+) -> None:
+    """What neither was trained on judges them, and is kept; older rows cannot."""
+    blind, seeing = make(BLIND), make(SEEING)
+    for one in (blind, seeing):
+        await registry.register(pool, "gbdt", one.body)
+    names = seeing.version.version, blind.version.version
+    found = await compared(pool, *names, run)
+    assert (found.better, found.n) == (True, seeing.held.sum())
+    assert found.challenger == pytest.approx(seeing.version.metrics.held_out.log_loss, rel=1e-12)
+    assert not (await compared(pool, *names[::-1], run)).better
+    rows = await pool.fetch("SELECT * FROM model_comparisons ORDER BY id")
+    assert [(row["challenger"], row["champion"], row["better"]) for row in rows] == [
+        (*names, True), (*names[::-1], False),
+    ]  # fmt: skip
+    assert await active(pool) is None
+    other, _ = replayed(tmp_path / "other", 2000, 3, more=("features.rsi_bars=9",))
+    with pytest.raises(MisuseError, match="was trained on another feature set"):
+        await compared(pool, *names, other)
+    old, _ = replayed(tmp_path / "old", 2000, 3)
+    with pytest.raises(MisuseError, match="no row with an outcome is younger"):
+        await compared(pool, *names, old)
+    with pytest.raises(MisuseError, match="there is no version"):
+        await compared(pool, names[0], "gbdt-0", run)
