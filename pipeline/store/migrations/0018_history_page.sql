@@ -96,6 +96,7 @@ DECLARE
         of_stage, CASE WHEN backward THEN '<' ELSE '>' END, sorting);
     merging CONSTANT text := format('SELECT ARRAY(SELECT l FROM unnest($1) l ORDER BY %s LIMIT $2)', sorting);
     page kind%TYPE := '{}';
+    sorted boolean := true;
     of_day kind%TYPE;
     read kind%TYPE;
     day record;
@@ -153,11 +154,17 @@ BEGIN
             size := greatest(first_window, size * least(
                 growth, margin * (wanted - cardinality(of_day)) / greatest(cardinality(read), 0.1)));
         END LOOP;
-        IF cardinality(page) = 0 THEN
-            page := of_day;
-        ELSIF cardinality(of_day) > 0 THEN
-            EXECUTE merging INTO page USING page || of_day, wanted;
+        CONTINUE WHEN cardinality(of_day) = 0;
+        sorted := cardinality(page) = 0;
+        page := page || of_day;
+        -- Rows of several days are sorted when there are enough of them, and not again for each day.
+        IF NOT sorted AND cardinality(page) >= wanted THEN
+            EXECUTE merging INTO page USING page, wanted;
+            sorted := true;
         END IF;
     END LOOP;
+    IF NOT sorted THEN
+        EXECUTE merging INTO page USING page, wanted;
+    END IF;
     RETURN QUERY SELECT * FROM unnest(page);
 END $$;
