@@ -5,19 +5,24 @@ from typing import Final
 
 import structlog
 
-from agents.ports import Own, Owned, Source, Store
+from agents.ports import Models, Own, Owned, Source, Store
 from agents.retries import insist, now
 from pipeline.errors import StateError
 
 LOG: Final = structlog.get_logger()
 
 
-async def claim(partition: int, source: Source, store: Store, own: Own, patience: float) -> Owned:
+async def claim(
+    partition: int, source: Source, store: Store, own: Own, models: Models, patience: float
+) -> Owned:
     """Own a partition, its state behind its stored mark.
+
+    Whatever an older owner may have published is made again as it was made: versions are swapped
+    where it had planned it, and otherwise not before what is on the topic now.
 
     Raises:
         UnavailableError: a server stayed away for longer than `patience` seconds.
-        StateError: its rows were made with other settings.
+        StateError: its rows were made with other settings, or by a version that is gone.
     """
     start = now()
     found = await insist("claim", patience, lambda: store.claim(partition))
@@ -28,6 +33,11 @@ async def claim(partition: int, source: Source, store: Store, own: Own, patience
         except StateError as error:
             LOG.warning("snapshot_refused", partition=partition, error=str(error))
             owned.reset()
+    last = owned.activation
+    left = [one for one in found.activations if last is None or one.place > last.place]
+    owned.plan(await insist("read models", patience, lambda: models.activated(left)))
+    if found.epoch > 1:
+        owned.published = await insist("ask for the end", patience, lambda: source.end(partition))
     first = owned.next_offset
 
     async def catch_up() -> None:

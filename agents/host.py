@@ -17,9 +17,12 @@ import structlog
 from agents.caching import CacheKeeper
 from agents.claims import claim
 from agents.marks import Marks
-from agents.ports import Arrived, Latest, Own, Owned, Publish, Source, Stepped, Store
-from agents.retries import insist
+from agents.ownership import Ownership
+from agents.ports import Arrived, Latest, Models, Own, Owned, Publish, Source, Stepped, Store
+from agents.retries import insist, now
 from agents.saving import Saver
+from agents.swaps import offer_for
+from pipeline.models.following import Offer
 from pipeline.settings import WorkerSettings
 from pipeline.store.live import PartitionBatch
 
@@ -52,6 +55,7 @@ class Host:
         publish: Publish,
         cache: Latest,
         own: Own,
+        models: Models,
     ) -> None:
         self._settings = settings
         self._patience = settings.give_up_seconds
@@ -59,8 +63,10 @@ class Host:
         self._store = store
         self._publish = publish
         self._own = own
+        self._models = models
         self._owned: dict[int, Owned] = {}
         self._doubted: set[int] = set()
+        self._ownership = Ownership(store, settings.session_timeout, self._patience)
         self._marks = Marks()
         self._keeper = CacheKeeper(cache, store, f"{settings.group}:{settings.instance}")
         self._stepping = asyncio.Lock()
@@ -133,10 +139,35 @@ class Host:
 
     async def _made(self, owned: Owned, messages: Sequence[Arrived]) -> Stepped | None:
         """The step itself; a long one beside the event loop, which feeds the sinks meanwhile."""
+        offer = offer_for(owned, messages, self._models.newest)
+        if offer is not None:
+            return await self._swapped(owned, messages, offer)
+        return await self._stepped_by(owned, messages, None)
+
+    async def _swapped(
+        self, owned: Owned, messages: Sequence[Arrived], offer: Offer
+    ) -> Stepped | None:
+        """A step that other versions begin to speak with; what it takes holds up the stream."""
+        began = now()
+        made = await self._stepped_by(owned, messages, offer)
+        LOG.info(
+            "model_activated",
+            partition=owned.partition,
+            offset=messages[0].message.offset,
+            model=offer.model,
+            generation=offer.generation,
+            version=None if offer.active is None else offer.active.version,
+            seconds=round(now() - began, 6),
+        )
+        return made
+
+    async def _stepped_by(
+        self, owned: Owned, messages: Sequence[Arrived], offer: Offer | None
+    ) -> Stepped | None:
         if sum(len(one.message.value or b"") for one in messages) < _HEAVY:
-            return owned.step(messages)
+            return owned.step(messages, offer)
         async with self._stepping:
-            step = asyncio.ensure_future(asyncio.to_thread(owned.step, messages))
+            step = asyncio.ensure_future(asyncio.to_thread(owned.step, messages, offer))
             try:
                 return await asyncio.shield(step)
             finally:
@@ -147,6 +178,11 @@ class Host:
     async def _publish_jobs(self) -> None:
         while True:
             jobs = await _gathered(self._stepped)
+            batches = [one.batch for job in jobs for one in job.stepped]
+            await self._ownership.make_sure(batches)
+            swaps = [batch for batch in batches if batch.activation is not None]
+            if swaps:  # whoever makes these rows again must know by whom they speak
+                await insist("plan", self._patience, lambda s=swaps: self._store.plan(s))  # type: ignore[misc]
             records = [record for job in jobs for one in job.stepped for record in one.records]
             if records:
                 await insist("publish", self._patience, lambda r=records: self._publish.deliver(r))  # type: ignore[misc]
@@ -158,11 +194,13 @@ class Host:
         while True:
             jobs = await _gathered(self._published)
             batches = [one.batch for job in jobs for one in job.stepped]
+            asked = now()
             shares = [
                 insist("commit", self._patience, lambda b=share: self._store.commit(b))  # type: ignore[misc]
                 for share in _shares(batches)
             ]
             await asyncio.gather(*shares)
+            self._ownership.confirm(batches, asked)
             await self._marks.move((batch.partition, batch.mark) for batch in batches)
             await self._source.ack(sum(job.count for job in jobs))
             self.ticks += sum(len(batch.rows["ticks"]) for batch in batches)
@@ -187,7 +225,7 @@ class Host:
             self._doubted.discard(partition)
         missing = [partition for partition in sorted(wanted) if partition not in self._owned]
         claims = [
-            claim(partition, self._source, self._store, self._own, self._patience)
+            claim(partition, self._source, self._store, self._own, self._models, self._patience)
             for partition in missing
         ]
         for owned in await asyncio.gather(*claims):

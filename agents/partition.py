@@ -9,12 +9,15 @@ import numpy as np
 from agents.outputs import block_records, gap_records, reject_records
 from agents.ports import Arrived, Stepped
 from pipeline.bus.decoding import new_decoder
+from pipeline.models.following import Offer
 from pipeline.stages.base import grown
+from pipeline.stages.boosted import Activated
 from pipeline.stages.chain import Chain, ChainSettings
 from pipeline.store.live import PartitionBatch
 from schemas.arrivals import Message, Reject
 from schemas.blocks import Array
 from schemas.codec import element_bytes
+from schemas.models import Activation
 from schemas.ticks import COUNTED, REASONS
 
 # The last count, of accepted ticks, changes with every batch: the rows themselves tell it.
@@ -29,6 +32,7 @@ class OwnedPartition:
         self.epoch = epoch
         self.next_offset = 0
         self.snapshot_offset = -1
+        self.published = 0
         self._settings = settings
         self._decoder = new_decoder(partition)
         self._chain = Chain(settings, partition)
@@ -41,6 +45,18 @@ class OwnedPartition:
     def symbols(self) -> Sequence[str]:
         """Symbols seen on this partition."""
         return self._chain.ticks.symbols
+
+    @property
+    def activation(self) -> Activation | None:
+        """The last one that is planned or applied."""
+        return self._chain.activation
+
+    def plan(self, activated: Sequence[Activated]) -> None:
+        """Apply these at their places; those that are in the state are known."""
+        last = self.activation
+        for one in activated:
+            if last is None or one.activation.place > last.place:
+                self._chain.plan(one)
 
     def restore(self, offset: int, data: bytes) -> None:
         """Continue from a snapshot taken after `offset`.
@@ -75,12 +91,18 @@ class OwnedPartition:
         self._unread = self._chain.ticks.unread()
         self._counts = self._chain.ticks.counts()[:, :_TOLD]
 
-    def step(self, arrived: Sequence[Arrived]) -> Stepped | None:
-        """Run new messages through the chain; None if all of them were known."""
+    def step(self, arrived: Sequence[Arrived], offer: Offer | None = None) -> Stepped | None:
+        """Run new messages through the chain, by these versions from the first of them on.
+
+        None if all of them were known.
+        """
         fresh = [a for a in arrived if a.message.offset >= self.next_offset]
         if not fresh:
             return None
         messages = [a.message for a in fresh]
+        activated = None if offer is None else offer.at(messages[0].offset)
+        if activated is not None:
+            self._chain.plan(activated)
         block = self._chain.step(*self._decoder.decode(messages))
         self.next_offset = messages[-1].offset + 1
         rejects = _with_bytes(messages, block.rejects)
@@ -95,6 +117,7 @@ class OwnedPartition:
             rejects=rejects,
             symbols=tuple(new),
             quality=quality,
+            activation=None if activated is None else activated.activation,
         )
         keys = {a.message.offset: a.key for a in fresh if rejects}
         records = [

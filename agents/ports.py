@@ -6,8 +6,11 @@ from typing import Any, Protocol
 
 from pipeline.bus.publisher import Outgoing
 from pipeline.cache.latest import Entry
+from pipeline.models.following import Offer
+from pipeline.stages.boosted import Activated
 from pipeline.store.live import Claim, PartitionBatch
 from schemas.arrivals import Message
+from schemas.models import Activation
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,30 @@ class Source(Protocol):
         """Partitions that were taken away since the last call, even if they are back."""
         ...
 
+    async def end(self, partition: int) -> int:
+        """The offset of the next message that will come to the topic."""
+        ...
+
+
+class Models(Protocol):
+    """Versions of the engine gbdt that may speak."""
+
+    @property
+    def newest(self) -> Offer | None:
+        """The newest that are ready, if there are any."""
+        ...
+
+    async def activated(self, planned: Sequence[Activation]) -> Sequence[Activated]:
+        """Activations that were stored, with their versions.
+
+        Raises:
+            StateError: a version cannot be used any more.
+        """
+        ...
+
 
 class Store(Protocol):
-    """Postgres: claims, batches in one transaction, snapshots."""
+    """Postgres: claims, activations, batches in one transaction, snapshots."""
 
     async def claim(self, partition: int) -> Claim:
         """Make a partition ours by a higher epoch."""
@@ -56,6 +80,14 @@ class Store(Protocol):
 
     async def holds(self, partition: int, epoch: int) -> bool:
         """Whether this epoch of a partition is still the newest."""
+        ...
+
+    async def plan(self, batches: Sequence[PartitionBatch]) -> None:
+        """Store the activations that batches begin with, all or nothing; twice the same is once.
+
+        Raises:
+            FencedError: a partition has a newer owner.
+        """
         ...
 
     async def commit(self, batches: Sequence[PartitionBatch]) -> None:
@@ -96,12 +128,16 @@ class Latest(Protocol):
 
 
 class Owned(Protocol):
-    """A partition in our hands; messages below `next_offset` are in its state already."""
+    """A partition in our hands; messages below `next_offset` are in its state already.
+
+    Of those below `published` rows of an older owner may be out: no versions are swapped there.
+    """
 
     partition: int
     epoch: int
     next_offset: int
     snapshot_offset: int
+    published: int
 
     @property
     def symbols(self) -> Sequence[str]:
@@ -120,6 +156,15 @@ class Owned(Protocol):
         """Start from nothing."""
         ...
 
+    @property
+    def activation(self) -> Activation | None:
+        """The last one that is planned or applied."""
+        ...
+
+    def plan(self, activated: Sequence[Activated]) -> None:
+        """Apply these where they were planned, or will be; those that are in the state are not."""
+        ...
+
     def catch_up(self, arrived: Sequence[Arrived]) -> None:
         """Step messages whose rows are stored already: only the state moves."""
         ...
@@ -128,8 +173,11 @@ class Owned(Protocol):
         """What is in the state now was stored: count facts from here on."""
         ...
 
-    def step(self, arrived: Sequence[Arrived]) -> Stepped | None:
-        """Run new messages through the chain; None if all of them were known."""
+    def step(self, arrived: Sequence[Arrived], offer: Offer | None = None) -> Stepped | None:
+        """Run new messages through the chain, by these versions from the first of them on.
+
+        None if all of them were known.
+        """
         ...
 
     def copied(self) -> Callable[[], bytes]:

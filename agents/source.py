@@ -8,6 +8,7 @@ from typing import Any
 
 from agents.ports import Arrived
 from pipeline.bus.ranges import read_ranges
+from pipeline.bus.topics import offset_bounds
 from schemas.arrivals import Message
 from schemas.topics import PRICES
 
@@ -88,6 +89,10 @@ class FaustSource:
         """Partitions taken away since the last call."""
         lost, self._lost = self._lost, set()
         return lost
+
+    async def end(self, partition: int) -> int:
+        """The offset of the next message that will come to the topic."""
+        return (await offset_bounds(self._bootstrap, PRICES))[partition][1]
 
     async def reread(self, partition: int, low: int, high: int) -> AsyncIterator[Sequence[Arrived]]:
         """Messages again, by a consumer of no group."""

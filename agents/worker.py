@@ -22,7 +22,8 @@ from pipeline.bus.publisher import Publisher
 from pipeline.bus.topics import ensure_topics
 from pipeline.cache.latest import open_cache
 from pipeline.errors import MisuseError
-from pipeline.replay.warm import warm
+from pipeline.models.following import Follower
+from pipeline.replay.warm import trees, warm
 from pipeline.settings import Settings
 from pipeline.stages.chain import Chain
 from pipeline.store.live import LiveStore
@@ -47,6 +48,7 @@ def _load_kernels(settings: Settings) -> None:
     the heartbeats of the consumer among them.
     """
     warm()
+    trees()
     Chain(settings.chain, 0).step(*new_decoder(0).decode(()))
 
 
@@ -73,6 +75,12 @@ async def work(settings: Settings, _: Sequence[str] = ()) -> None:
         stack.push_async_callback(cache.close)
         publisher = await stack.enter_async_context(Publisher(kafka))
         store = LiveStore(pool, settings.worker.group, settings.chain.fingerprint())
+        worker = settings.worker
+        models = Follower(kafka, pool, publisher, worker.model, settings.chain)
+        following = asyncio.ensure_future(models.run())
+        following.add_done_callback(_ended)
+        stack.callback(following.cancel)
+        await _heard(models, worker.session_timeout)
         app = make_app(settings, kafka)
         hosts: list[Host] = []
         sources: list[FaustSource] = []
@@ -85,11 +93,10 @@ async def work(settings: Settings, _: Sequence[str] = ()) -> None:
                 source.revoke(tp.partition for tp in given[0])
 
         async def chain(stream: Any) -> None:
-            worker = settings.worker
             source = FaustSource(stream, kafka, worker.batch)
             app.settle = source.settle
             sources.append(source)
-            host = Host(worker, source, store, publisher, cache, own)
+            host = Host(worker, source, store, publisher, cache, own, models)
             hosts.append(host)
             try:
                 await host.run()
@@ -107,6 +114,21 @@ async def work(settings: Settings, _: Sequence[str] = ()) -> None:
         for host in hosts:
             await host.close()
         LOG.info("worker_stopped", ticks=sum(host.ticks for host in hosts))
+
+
+def _ended(following: "asyncio.Future[NoReturn]") -> None:
+    """Who no longer hears of promotions must not go on as if there were none."""
+    error = None if following.cancelled() else following.exception()
+    if error is not None:
+        _exit_hard(error)
+
+
+async def _heard(models: Follower, seconds: float) -> None:
+    """Wait until the versions that are active are ready to speak; not for ever."""
+    try:
+        await asyncio.wait_for(models.caught_up.wait(), seconds)
+    except TimeoutError:
+        LOG.warning("models_late", seconds=seconds)
 
 
 def _tell_tasks() -> None:

@@ -55,6 +55,9 @@ class WorkerSettings(_Group):
         "tickstream", description="consumer group, service name of the progress rows"
     )
     instance: str = Field("worker-1", description="static member id; one per replica")
+    model: str = Field(
+        GBDT, pattern=NAME, description="whose active version speaks as the engine gbdt"
+    )
     batch: int = Field(2000, ge=1, le=100_000, description="messages taken at once at most")
     portion_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="bytes of messages that are stepped at once at most"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
@@ -40,6 +41,27 @@ class Promotion(BaseModel):
     generation: int = Field(ge=1, lt=2**63)
     artifact: str = Field(pattern=r"^[0-9a-f]{64}$")  # SHA-256
     rolled_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """From the first tick at or behind (offset, index) of a partition on these versions speak.
+
+    They are those of a generation of a model: `version` as the engine gbdt, silent without one, and
+    `shadow` beside it.
+    """
+
+    offset: int
+    index: int
+    model: str
+    generation: int
+    version: str | None
+    shadow: str | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Offset and index."""
+        return self.offset, self.index
 
 
 class HmmParameters(BaseModel):

@@ -18,8 +18,10 @@ _PATIENCE_MS: Final = 20_000  # that a broker may take to answer, or to come bac
 
 
 @asynccontextmanager
-async def reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def reader(bootstrap: str, wait_ms: int = 100) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of no group: it commits nothing and disturbs nobody.
+
+    `wait_ms`: how long a fetch waits for the first message.
 
     Raises:
         UnavailableError: the broker does not answer, or goes away meanwhile.
@@ -30,7 +32,7 @@ async def reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=_FETCH,
-        fetch_max_wait_ms=100,
+        fetch_max_wait_ms=wait_ms,
         request_timeout_ms=_PATIENCE_MS,
     )
     try:

@@ -27,6 +27,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.progress import Progress, display
 from pipeline.errors import MisuseError
+from pipeline.models.activations import NONE_PLANNED, of_live_run
 from pipeline.replay.engine import (
     STORED,
     TOPIC,
@@ -129,17 +130,21 @@ def replay_served(
     *,
     cached: bool = False,
 ) -> dict[str, Any]:
-    """Replay what a server has, TOPIC or STORED, between two times; None is no bound."""
+    """Replay what a server has, TOPIC or STORED, between two times; None is no bound.
+
+    Where a Postgres is named or running, the versions of gbdt speak as they did live.
+    """
     first, last = times
     if found != TOPIC:
         (postgres,) = demand(named_or_running(settings, data_dir), "postgres")
         return run(_stored(postgres, out, settings, first, last, progress))
-    kafka = named_or_running(settings, data_dir)["kafka"]
+    addresses = named_or_running(settings, data_dir)
+    kafka = addresses["kafka"]
     if kafka is None and not cached:
         demand({"kafka": kafka}, "kafka")
     request = Request(PRICES, first_ms(first), first_ms(last), limits)
     home = topics_cache() if cached else None
-    return run(_topic(kafka, request, home, out, settings, progress))
+    return run(_topic(kafka, addresses["postgres"], request, home, out, settings, progress))
 
 
 def fitting(
@@ -169,6 +174,7 @@ def fitting(
 
 async def _topic(
     kafka: str | None,
+    postgres: str | None,
     request: Request,
     home: Path | None,
     out: Path,
@@ -176,7 +182,11 @@ async def _topic(
     progress: Progress,
 ) -> dict[str, Any]:
     stretch, read = await open_topic(kafka, request, home)
-    return await replay_topic(kafka or "", stretch.ranges, out, settings, progress, read)
+    planned = NONE_PLANNED
+    if postgres is not None:
+        async with pooled(postgres, settings.store) as pool:
+            planned = await of_live_run(pool, settings, stretch.ranges)
+    return await replay_topic(kafka or "", stretch.ranges, out, settings, progress, read, planned)
 
 
 async def _stored(

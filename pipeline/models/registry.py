@@ -1,5 +1,6 @@
 """The registry: versions of models in Postgres, what they come from, and which one is active."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 from pipeline.errors import ConflictError, MisuseError, RefusedError
 from pipeline.models.gbdt import check_canary
+from pipeline.stages.chain import ChainSettings
 from pipeline.store.pool import Connection, Pool
 from pipeline.store.statements import statement
 from schemas.gbdt import GBDT, Gbdt, read_gbdt
@@ -132,6 +134,11 @@ async def load(pool: Pool, artifact: str) -> Gbdt:
     body = await pool.fetchval(statement("artifact"), artifact)
     if body is None:
         raise RefusedError(f"artifact {artifact[:12]} is not in the database")
+    return await asyncio.to_thread(_verified, body, artifact)
+
+
+def _verified(body: bytes, artifact: str) -> Gbdt:
+    """A version, of a megabyte some tens of milliseconds of work."""
     if hashlib.sha256(body).hexdigest() != artifact:
         raise RefusedError(f"artifact {artifact[:12]} is damaged: its bytes have another hash")
     return _read(body)
@@ -207,6 +214,20 @@ async def _change(
             f"{model}: another change came first: {now} is active now; look at it, then try again"
         )
     return Change(model, version, former, generation, changed=True)
+
+
+def check_chain(version: Gbdt, settings: ChainSettings) -> None:
+    """Whether a version can speak in a chain of these settings.
+
+    Raises:
+        RefusedError: it looks at other features, or speaks of another horizon.
+    """
+    check_features(version, settings.feature_set)
+    ahead = settings.predictions.horizon
+    if version.horizon != ahead:
+        raise RefusedError(
+            f"{version.version} speaks of {version.horizon} bars, predictions.horizon is {ahead}"
+        )
 
 
 def check_features(version: Gbdt, feature_set_of: FeatureSetOf) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from pipeline.bus.ranges import Range
 from pipeline.disk import digest
 from pipeline.errors import MisuseError
+from pipeline.models.activations import NONE_PLANNED, Planned, of_live_run
 from pipeline.replay.merging import Portions, merged
 from pipeline.replay.messages import Read, Stream, from_broker
 from pipeline.replay.output import ReplayOutput
@@ -17,6 +19,7 @@ from pipeline.sources.files import AS_IT_IS, Reading, read_arrivals
 from pipeline.stages.chain import Chain
 from pipeline.store.pool import Pool
 from pipeline.store.stored import stored_ticks
+from schemas.gbdt import GBDT
 from schemas.models import HMM
 from schemas.topics import PRICES
 
@@ -36,13 +39,20 @@ def quiet(count: int, share: float | None = None) -> None:
     """Progress that nobody watches."""
 
 
-def _settings_facts(settings: Settings) -> dict[str, Any]:
+def _settings_facts(settings: Settings, planned: Planned = NONE_PLANNED) -> dict[str, Any]:
     chain = settings.chain
     hmm = chain.regimes.hmm
+    models: dict[str, Any] = {HMM: hmm.version} if hmm is not None else {}
+    if planned:
+        models[GBDT] = [
+            {"partition": partition, **asdict(one.activation)}
+            for partition, found in sorted(planned.items())
+            for one in found
+        ]
     return {
         "settings": chain.model_dump(mode="json"),
         "settings_hash": chain.fingerprint(),
-        "models": {HMM: hmm.version} if hmm is not None else {},
+        "models": models,
     }
 
 
@@ -81,11 +91,13 @@ async def replay_topic(
     settings: Settings,
     progress: Progress = quiet,
     read: Read | None = None,
+    planned: Planned = NONE_PLANNED,
 ) -> dict[str, Any]:
     """Replay stretches of `prices`, merged by event time; open bars stay open.
 
     The state begins empty at the start of each stretch. `read` may take messages from elsewhere
-    than the broker. Returns the manifest.
+    than the broker; `planned` says by which versions of gbdt each partition speaks from where on.
+    Returns the manifest.
 
     Raises:
         UnavailableError: the broker does not answer.
@@ -104,7 +116,7 @@ async def replay_topic(
         return [{"topic": PRICES, **stream.facts()} for stream in streams.values()]
 
     portions = {n: stream.portions() for n, stream in streams.items()}
-    return await _replay_lanes(portions, out, settings, told, inputs)
+    return await _replay_lanes(portions, out, settings, told, inputs, planned)
 
 
 async def replay_stored(
@@ -117,6 +129,7 @@ async def replay_stored(
 ) -> dict[str, Any]:
     """Replay the live ticks in Postgres with start <= event time < end (ns), merged by event time.
 
+    Versions of gbdt speak as they did live.
     The rows of every stage are those of a replay of their messages, bit for bit, but for what is
     not stored: rejected ticks (they change counts only) and renames (`was`). A corporate action is
     told by the product of its factors; a factor that this does not give to the last bit may move
@@ -144,6 +157,7 @@ async def replay_stored(
             settings,
             lambda count: progress(count, count / total if total else None),
             lambda: inputs,
+            await of_live_run(pool, settings, extents),
         )
 
 
@@ -153,15 +167,16 @@ async def _replay_lanes(
     settings: Settings,
     progress: Callable[[int], None],
     inputs: Callable[[], list[dict[str, Any]]],
+    planned: Planned,
 ) -> dict[str, Any]:
     with ReplayOutput(out, settings.replay.row_group) as output:
-        async with aclosing(merged(portions, settings.chain)) as steps:
+        async with aclosing(merged(portions, settings.chain, planned)) as steps:
             async for step in steps:
                 output.write(step.rows)
                 for partition, reject in step.rejects:
                     output.reject(partition, [reject])
                 progress(step.ticks)
-        return output.finish({"inputs": inputs(), **_settings_facts(settings)})
+        return output.finish({"inputs": inputs(), **_settings_facts(settings, planned)})
 
 
 def parse_input(text: str) -> Path | str:

@@ -13,6 +13,7 @@ import pyarrow.parquet
 
 from pipeline.bus.ranges import Limits, Request, first_ms
 from pipeline.errors import MisuseError
+from pipeline.models.activations import NONE_PLANNED, of_live_run
 from pipeline.replay.engine import STORED, TOPIC, replay_topic
 from pipeline.replay.kept import open_topic
 from pipeline.settings import Settings, load_settings
@@ -110,7 +111,11 @@ def _replayed(settings: Settings, stage: str, request: Request) -> pd.DataFrame:
 
 async def _replay(bootstrap: str, request: Request, out: Path, settings: Settings) -> None:
     stretch, read = await open_topic(bootstrap, request, None)
-    await replay_topic(bootstrap, stretch.ranges, out, settings, read=read)
+    planned = NONE_PLANNED
+    if settings.postgres is not None:
+        async with pooled(settings.postgres, settings.store) as pool:
+            planned = await of_live_run(pool, settings, stretch.ranges)
+    await replay_topic(bootstrap, stretch.ranges, out, settings, read=read, planned=planned)
 
 
 async def _stored(settings: Settings, stage: str, start: int | None, end: int | None) -> Rows:

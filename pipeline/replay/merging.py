@@ -6,6 +6,8 @@ from typing import Final
 
 import numpy as np
 
+from pipeline.models.activations import NONE_PLANNED, Planned
+from pipeline.stages.boosted import Activated
 from pipeline.stages.chain import Chain, ChainSettings
 from schemas.arrivals import Arrivals, Reject
 from schemas.blocks import COLUMNS, STAGES, Array, Rows
@@ -51,12 +53,20 @@ class _Lane:
     partition if that is later: so keys never fall, though a clock may.
     """
 
-    def __init__(self, partition: int, settings: ChainSettings, portions: Portions) -> None:
+    def __init__(
+        self,
+        partition: int,
+        settings: ChainSettings,
+        portions: Portions,
+        planned: Sequence[Activated],
+    ) -> None:
         self.partition = partition
         self.last = _BEFORE
         self.ended = False
         self.came = 0
         self._chain = Chain(settings, partition)
+        for one in planned:
+            self._chain.plan(one)
         self._portions = portions
         self._rows: dict[str, Rows] = {}
         self._keys: dict[str, Array] = {}
@@ -150,15 +160,20 @@ class _Words:
 
 
 async def merged(
-    sources: Mapping[int, Portions], settings: ChainSettings
+    sources: Mapping[int, Portions],
+    settings: ChainSettings,
+    planned: Planned = NONE_PLANNED,
 ) -> AsyncGenerator[Merged, None]:
     """Rows of all partitions by (event time, partition, offset, index), through a chain for each.
 
     The order within a partition stays that of its topic: where event time falls there, a row counts
     as late as the one before it. It depends on the messages alone, not on how they are portioned.
-    At most one portion of each partition is held.
+    At most one portion of each partition is held. `planned` are the activations of each partition.
     """
-    lanes = [_Lane(number, settings, sources[number]) for number in sorted(sources)]
+    lanes = [
+        _Lane(number, settings, sources[number], planned.get(number, ()))
+        for number in sorted(sources)
+    ]
     words = _Words()
     try:
         if len(lanes) == 1:

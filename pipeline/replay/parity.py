@@ -9,6 +9,7 @@ from pipeline.bus.decoding import new_decoder
 from pipeline.bus.ranges import Range
 from pipeline.bus.topics import offset_bounds
 from pipeline.errors import MisuseError, StateError, UncheckedError
+from pipeline.models.activations import plan_stored
 from pipeline.replay.differences import Difference, first_difference
 from pipeline.replay.engine import Progress, quiet
 from pipeline.replay.messages import Read, cut, from_broker, groups
@@ -180,6 +181,7 @@ async def _starts(
         start = 0
         if first > 0:
             start = await restored(chain, pool, settings, first, low)
+        await plan_stored(pool, settings.worker.group, chain)
         found[partition] = chain, start
     return found
 

@@ -14,6 +14,7 @@ from pipeline.bus.publisher import Outgoing, Publisher
 from pipeline.bus.ranges import Range
 from pipeline.clock import monotonic, today
 from pipeline.errors import FencedError, StateError, UncheckedError
+from pipeline.models.activations import plan_stored
 from pipeline.replay.differences import Difference
 from pipeline.replay.messages import from_broker
 from pipeline.replay.parity import (
@@ -126,6 +127,7 @@ class Checker:
             return
         chain = Chain(self._settings.chain, partition)
         start = await self._resume(turn, chain, claim, first, mark)
+        await plan_stored(self._pool, self._settings.worker.group, chain)
         low = max(start, kept, claim.mark + 1)
         if low > claim.mark + 1:
             turn.unchecked.append(

@@ -1,4 +1,4 @@
-"""A version of the engine gbdt in the chain: what it says of bars, and how a snapshot keeps it."""
+"""Versions of the engine gbdt in the chain: what they say of bars, how a snapshot keeps them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,11 @@ import numpy as np
 from pipeline.kernels.trees import say
 from pipeline.stages.base import State, beside, numbers_named, room
 from schemas.blocks import Array
+from schemas.models import Activation
 from schemas.trees import TreeModel, Trees
 
+_ROLES: Final = ("active", "shadow")
+_ACTIVATION: Final = "activation"
 _HEAD: Final = "head"
 
 
@@ -21,6 +24,21 @@ class Boosted:
 
     version: str
     trees: TreeModel
+
+
+@dataclass(frozen=True, slots=True)
+class Activated:
+    """An activation with the versions that it names."""
+
+    activation: Activation
+    active: Boosted | None
+    shadow: Boosted | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse other versions than those that are named."""
+        named = self.activation.version, self.activation.shadow
+        if named != tuple(one and one.version for one in (self.active, self.shadow)):
+            raise ValueError("an activation names other versions than it comes with")
 
 
 class _Head(msgspec.Struct):
@@ -66,19 +84,32 @@ def nobody() -> Boosted:
     return Boosted("", TreeModel((), 1.0, trees))
 
 
-def packed(boosted: Boosted, name: str) -> State:
-    """A version as arrays whose names begin with `name`; they are shared, nobody writes them."""
-    trees = boosted.trees
-    head = _Head(boosted.version, trees.sigmoid, trees.features)
-    arrays = trees.trees._asdict()
-    arrays[_HEAD] = np.frombuffer(msgspec.json.encode(head), np.uint8)
-    return {f"{name} {field}": array for field, array in arrays.items()}
+def packed(activated: Activated) -> State:
+    """An activation with its versions as arrays; those of the trees are shared: nobody writes."""
+    state = {_ACTIVATION: _bytes(activated.activation)}
+    for role, boosted in zip(_ROLES, (activated.active, activated.shadow), strict=True):
+        if boosted is not None:
+            trees = boosted.trees
+            state[f"{role} {_HEAD}"] = _bytes(_Head(boosted.version, trees.sigmoid, trees.features))
+            state.update((f"{role} {name}", v) for name, v in trees.trees._asdict().items())
+    return state
 
 
-def unpacked(state: State, name: str) -> Boosted | None:
-    """The version that `packed` put into a state, if there is one."""
-    if f"{name} {_HEAD}" not in state:
+def unpacked(state: State) -> Activated | None:
+    """What `packed` put into a state, if it did."""
+    if _ACTIVATION not in state:
         return None
-    head = msgspec.json.decode(state[f"{name} {_HEAD}"].tobytes(), type=_Head)
-    trees = Trees(*(state[f"{name} {field}"] for field in Trees._fields))
+    activation = msgspec.json.decode(state[_ACTIVATION].tobytes(), type=Activation)
+    return Activated(activation, *(_unpacked(state, role) for role in _ROLES))
+
+
+def _unpacked(state: State, role: str) -> Boosted | None:
+    if f"{role} {_HEAD}" not in state:
+        return None
+    head = msgspec.json.decode(state[f"{role} {_HEAD}"].tobytes(), type=_Head)
+    trees = Trees(*(state[f"{role} {name}"] for name in Trees._fields))
     return Boosted(head.version, TreeModel(head.features, head.sigmoid, trees))
+
+
+def _bytes(told: object) -> Array:
+    return np.frombuffer(msgspec.json.encode(told), np.uint8)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from pipeline.errors import StateError
 from pipeline.kernels.bars import ROW, TICKS, TIME
 from pipeline.stages.bars import Bars, BarsSettings, parse_clock
 from pipeline.stages.base import Block, Stage, State, joined, numbers_named
+from pipeline.stages.boosted import Activated
 from pipeline.stages.custom import Custom
 from pipeline.stages.engines import load_engines
 from pipeline.stages.equity import Equity, EquitySettings
@@ -26,6 +28,7 @@ from pipeline.stages.user import UserSettings
 from schemas.arrivals import Arrivals, Reject
 from schemas.blocks import COLUMNS, Array
 from schemas.codec import Decoder
+from schemas.models import Activation
 
 STATE_VERSION: Final = 2
 _DIGEST: Final = 16
@@ -86,6 +89,7 @@ class Chain:
             self.predictions,
             *book_stages(settings),
         )
+        self._planned: deque[Activated] = deque()
         self._settings = settings
         self._fingerprint = settings.fingerprint()  # after a user's columns have joined
 
@@ -100,15 +104,53 @@ class Chain:
         An `end_offset` closes what is open, as a file ends.
         """
         renamed = came["was"] >= 0
-        if not np.count_nonzero(renamed):
+        swaps = self._swaps(came) if self._planned else []
+        if not swaps and not np.count_nonzero(renamed):
             return self._run(Block(came, rejects=unread, end_offset=end_offset))
         moves = np.flatnonzero(renamed).tolist()
         # An instrument changes its symbol between two ticks: so does its state in every stage.
-        blocks = [self._run(Block(came.slice(0, moves[0]), rejects=unread))]
-        for start, stop in zip(moves, [*moves[1:], len(came)], strict=True):
-            self._rename(came, start)
+        edges = sorted({*moves, *(at for at, _ in swaps)})
+        blocks = [self._run(Block(came.slice(0, edges[0]), rejects=unread))]
+        for start, stop in zip(edges, [*edges[1:], len(came)], strict=True):
+            for at, one in swaps:
+                if at == start:
+                    self.predictions.activate(one)
+            if renamed[start]:
+                self._rename(came, start)
             blocks.append(self._run(Block(came.slice(start, stop))))
         return joined(blocks, came)
+
+    @property
+    def activation(self) -> Activation | None:
+        """The last one that is planned or applied."""
+        return self._planned[-1].activation if self._planned else self.predictions.activation
+
+    def plan(self, activated: Activated) -> None:
+        """Let versions of gbdt speak from a tick on that is to come; a snapshot does not know it.
+
+        Raises:
+            ValueError: it is not behind the one before.
+        """
+        last = self.activation
+        if last is not None and activated.activation.place <= last.place:
+            raise ValueError(f"{activated.activation} is not behind {last}")
+        self._planned.append(activated)
+
+    def _swaps(self, came: Arrivals) -> list[tuple[int, Activated]]:
+        """Take what is planned for these ticks; what goes before the first of them is done."""
+        found: list[tuple[int, Activated]] = []
+        while self._planned:
+            offset, index = self._planned[0].activation.place
+            behind = came["offset"] > offset
+            behind |= (came["offset"] == offset) & (came["index"] >= index)
+            if not behind.any():
+                break
+            one, at = self._planned.popleft(), int(behind.argmax())
+            if at:
+                found.append((at, one))
+            else:
+                self.predictions.activate(one)
+        return found
 
     def _run(self, block: Block) -> Block:
         for stage in self._stages:
@@ -145,7 +187,7 @@ class Chain:
         return self.copied()()
 
     def restore(self, data: bytes) -> None:
-        """Continue from a snapshot, bit for bit.
+        """Continue from a snapshot, bit for bit; nothing is planned.
 
         Raises:
             StateError: it is damaged, or was made by another version or by other settings.
@@ -164,6 +206,7 @@ class Chain:
         if hashlib.blake2b(body, digest_size=_DIGEST).hexdigest() != digest:
             raise StateError("the snapshot is damaged: its checksum differs")
         state: dict[str, Any] = msgspec.msgpack.decode(body)
+        self._planned.clear()
         for stage in self._stages:
             stage.restore(_unpacked(state[stage.name]))
 

@@ -20,11 +20,12 @@ from pipeline.stages.base import (
     numbers_named,
     room,
 )
-from pipeline.stages.boosted import Boosted, Speaker, packed, unpacked
+from pipeline.stages.boosted import Activated, Speaker, packed, unpacked
 from pipeline.stages.engines import Engine as OwnEngine
 from pipeline.stages.engines import Own
 from schemas.blocks import ENGINES, Array, Rows, empty, names_of
 from schemas.gbdt import GBDT
+from schemas.models import Activation
 
 Engine = Literal[
     "momentum", "mean_reversion", "breakout", "last_sign", "online_logit", "gbdt", "base_rate"
@@ -38,7 +39,6 @@ _KINDS: Final = {
 _OWN: Final = {"score": kernels.SCORE, "probability": kernels.PROBABILITY}
 _MOST_INPUTS: Final = 64
 _PLACE: Final = tuple(ENGINES).index(GBDT)
-_SHADOW: Final = "shadow"
 _SHADOW_P: Final = "shadow_p"
 
 
@@ -129,6 +129,7 @@ class Predictions(PerSymbol):
             "signs": np.empty(0),
             **self._own.arrays(),
         }
+        self._activated: Activated | None = None
         self._active: Speaker | None = None
         self._shadow: Speaker | None = None
         known = {*HEAD, "horizon", *self._columns, "close", _SHADOW_P}
@@ -141,15 +142,12 @@ class Predictions(PerSymbol):
         return self._own.engines
 
     @property
-    def versions(self) -> tuple[str | None, str | None]:
-        """The version of gbdt that is active, and its shadow."""
-        return (
-            self._active.boosted.version if self._active else None,
-            self._shadow.boosted.version if self._shadow else None,
-        )
+    def activation(self) -> Activation | None:
+        """By what the versions of gbdt that speak were activated; None before the first."""
+        return None if self._activated is None else self._activated.activation
 
-    def activate(self, active: Boosted | None, shadow: Boosted | None = None) -> None:
-        """Speak by these versions of gbdt from the next block on; by none the engine is silent.
+    def activate(self, activated: Activated) -> None:
+        """Speak by these versions of gbdt from the next block on.
 
         What was said stands, and teaches as what it was. A snapshot carries them.
 
@@ -157,8 +155,9 @@ class Predictions(PerSymbol):
             MisuseError: one of them looks at what is no column here; nothing has changed.
         """
         self._active, self._shadow = (
-            None if one is None else Speaker(one) for one in (active, shadow)
+            None if one is None else Speaker(one) for one in (activated.active, activated.shadow)
         )
+        self._activated = activated
         self._given[_PLACE] = np.nan
 
     def step(self, block: Block) -> Block:
@@ -218,14 +217,15 @@ class Predictions(PerSymbol):
         return p
 
     def snapshot(self) -> State:
-        """The arrays, copied, and the versions."""
+        """The arrays, copied, and the versions that speak."""
         state = super().snapshot()
-        for speaker, name in ((self._active, GBDT), (self._shadow, _SHADOW)):
-            if speaker is not None:
-                state = {**state, **packed(speaker.boosted, name)}
-        return state
+        return state if self._activated is None else {**state, **packed(self._activated)}
 
     def restore(self, state: State) -> None:
         """Continue from a snapshot, with the versions that spoke then."""
         super().restore(state)
-        self.activate(unpacked(state, GBDT), unpacked(state, _SHADOW))
+        self._activated = self._active = self._shadow = None
+        self._given[_PLACE] = np.nan
+        found = unpacked(state)
+        if found is not None:
+            self.activate(found)

@@ -15,6 +15,7 @@ import structlog
 from pipeline.clock import today
 from pipeline.errors import FencedError, StateError
 from pipeline.store import parameters, reads
+from pipeline.store.activations import Planned, activations, plan
 from pipeline.store.copy import HEADER, TRAILER, copy_columns, copy_pieces
 from pipeline.store.migrate import ensure_days, leaf
 from pipeline.store.pool import Connection, Pool
@@ -22,6 +23,7 @@ from pipeline.store.session import Step
 from pipeline.store.statements import statement
 from schemas.arrivals import Reject
 from schemas.blocks import Rows
+from schemas.models import Activation
 
 LOG: Final = structlog.get_logger()
 _GRACE: Final = 1.0  # seconds that an older owner may take to finish its transaction
@@ -35,13 +37,17 @@ _NOT_OURS: Final = "TS001"  # what `move_marks` raises
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A partition that is ours: its epoch, its stored mark (-1 at first), a snapshot or none."""
+    """A partition that is ours: its epoch, its stored mark (-1 at first), a snapshot or none.
+
+    `activations` are all that were planned of it, also behind the mark: rows by them may be out.
+    """
 
     partition: int
     epoch: int
     mark: int
     snapshot_offset: int
     snapshot: bytes | None
+    activations: Sequence[Activation] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class PartitionBatch:
     rejects: Sequence[tuple[Reject, bytes]]
     symbols: Sequence[str]  # seen for the first time
     quality: Sequence[tuple[str, str, int]]  # symbol, reason, absolute count
+    activation: Activation | None = None  # that begins with it
 
 
 class LiveStore:
@@ -82,9 +89,10 @@ class LiveStore:
             found = await connection.fetchrow(
                 statement("latest_snapshot"), self._service, partition, row["mark"]
             )
+            planned = await activations(connection, self._service, partition)
         data = None if found is None else decompress(found["data"])
         offset = -1 if found is None else found["offset"]
-        return Claim(partition, row["epoch"], row["mark"], offset, data)
+        return Claim(partition, row["epoch"], row["mark"], offset, data, planned)
 
     async def _raised(self, connection: Connection, partition: int) -> asyncpg.Record | None:
         """The progress row with its epoch raised, whoever holds on to it.
@@ -110,6 +118,20 @@ class LiveStore:
         """Whether this epoch of a partition is still the newest."""
         found = await self._pool.fetchval(statement("epoch"), self._service, partition)
         return bool(found == epoch)
+
+    async def plan(self, batches: Sequence[PartitionBatch]) -> None:
+        """Store the activations that batches begin with, all or none; twice the same is once.
+
+        Raises:
+            FencedError: a partition has a newer owner.
+        """
+        planned = [
+            Planned(batch.partition, batch.epoch, batch.activation)
+            for batch in batches
+            if batch.activation is not None
+        ]
+        async with self._pool.acquire() as connection, connection.transaction():
+            await plan(connection, self._service, planned)
 
     async def commit(self, batches: Sequence[PartitionBatch]) -> None:
         """Store batches in one transaction; one whose mark is stored already is skipped.

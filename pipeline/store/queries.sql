@@ -20,6 +20,25 @@ SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE pid = ANY (pg_blocking_pids($1)) AND application_name = 'tickstream'
    AND datname = current_database()
 
+-- name: lock_progress
+SELECT partition, epoch FROM progress
+ WHERE service = $1 AND partition = ANY ($2::int[]) ORDER BY partition FOR UPDATE
+
+-- name: add_activations
+INSERT INTO activations (service, partition, "offset", "index", model, generation, version, shadow)
+SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::int[], $5::text[], $6::bigint[], $7::text[], $8::text[])
+ON CONFLICT DO NOTHING
+
+-- name: activations
+SELECT "offset", "index", model, generation, version, shadow FROM activations
+ WHERE service = $1 AND partition = $2 ORDER BY "offset", "index"
+
+-- name: has_activations
+SELECT to_regclass('activations') IS NOT NULL
+
+-- name: artifacts_of
+SELECT version, artifact FROM model_versions WHERE version = ANY ($1::text[])
+
 -- name: epoch
 SELECT epoch FROM progress WHERE service = $1 AND partition = $2
 

@@ -1,8 +1,6 @@
 """kill -9 of the worker at random moments, ten times at work: nothing lost, nothing twice."""
 
 import asyncio
-import csv
-import gzip
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,31 +15,19 @@ from pipeline.clock import monotonic
 from pipeline.replay.parity import compare
 from pipeline.servers import Addresses, start_servers
 from pipeline.settings import load_settings
-from pipeline.sources.feed import Pace, publish_file
+from pipeline.sources.feed import publish_file
 from schemas.blocks import STAGES
 from tests.acceptance import evidence
 from tests.acceptance.commands import Worker
+from tests.acceptance.feeding import SYMBOLS, UntilTold, three_symbols
 
 TICKS = 120_000
 SEED = 20130901
 KILLS = 10
 EARLY = 3  # further kills, of workers that are not at work again yet
 RATE = 1000.0  # the feed outlasts all kills also where a restart takes five seconds
-SYMBOLS = ("ES", "NQ", "YM")
-RUN = 40  # rows in a row of one symbol
 
 pytestmark = pytest.mark.timeout(280)
-
-
-@dataclass(frozen=True, slots=True)
-class UntilTold(Pace):
-    """A steady rate, and full speed once told."""
-
-    hurry: list[bool] = field(default_factory=list)
-
-    def due(self, sent: int, since_first_ns: int) -> float:
-        """As the rate says, or at once."""
-        return 0.0 if self.hurry else Pace.due(self, sent, since_first_ns)
 
 
 @dataclass(slots=True)
@@ -52,17 +38,6 @@ class Told:
     ahead: list[str] = field(default_factory=list)
     backwards: list[str] = field(default_factory=list)
     looks: int = 0
-
-
-def _three_symbols(sample: Path, to: Path) -> Path:
-    """The sample with its rows dealt to three symbols: three partitions are at work."""
-    with gzip.open(sample, "rt", newline="") as source, to.open("w", newline="") as target:
-        rows = csv.DictReader(source)
-        writer = csv.DictWriter(target, list(rows.fieldnames or ()))
-        writer.writeheader()
-        for number, row in enumerate(rows):
-            writer.writerow({**row, "symbol": SYMBOLS[number // RUN % len(SYMBOLS)]})
-    return to
 
 
 async def _watch_cache(addresses: Addresses, told: Told, stop: asyncio.Event) -> None:
@@ -146,7 +121,7 @@ class Survived:
 def survived(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
     """Three symbols of the sample published while the worker is killed and restarted."""
     home = tmp_path_factory.mktemp("kill")
-    ticks = _three_symbols(sample, home / "ticks.csv")
+    ticks = three_symbols(sample, home / "ticks.csv")
     with start_servers(home / "data") as fleet:
         asyncio.run(prepare(fleet.addresses, load_settings()))
         with Worker(fleet.addresses, home / "worker.log") as worker:

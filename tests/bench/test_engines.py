@@ -25,6 +25,7 @@ from schemas.trees import read_trees
 from tests.acceptance.commands import tickstream
 from tests.bench.live.telling import table, tell
 from tests.bench.test_leakcheck import TICKS, million
+from tests.fixtures.boosted import activated
 from tests.fixtures.ticks import arrivals_of, walk
 
 RUNS, BLOCK, SYMBOLS = 5, 4096, 8
@@ -60,7 +61,7 @@ def predicting(
 ) -> int:
     """The stage over the blocks, with some engines; the rows."""
     stage = Predictions(PredictionsSettings(engines=tuple(speaking)), own)
-    stage.activate(trees)
+    stage.activate(activated(trees))
     return sum(len(stage.step(block).rows["predictions"]) for block in given)
 
 

@@ -17,7 +17,7 @@ from pipeline.stages.chain import Chain
 from schemas.blocks import Rows
 from tests.contracts.inputs import tick_runs
 from tests.contracts.rules import RULES, Make
-from tests.fixtures.boosted import speaking
+from tests.fixtures.boosted import activated, speaking
 from tests.fixtures.regimes import FOLLOWED
 
 Rule = Callable[[Make, dict[str, Any], np.random.Generator], None]
@@ -41,7 +41,7 @@ def chain_of(clock: str, mode: str) -> Make:
 
     def make() -> Chain:
         chain = Chain(chosen)
-        chain.predictions.activate(speaking(1), speaking(2))
+        chain.predictions.activate(activated(speaking(1), speaking(2)))
         return chain
 
     return make

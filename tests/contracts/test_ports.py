@@ -22,7 +22,7 @@ from pipeline.cache.latest import Cache, Entry, entries, open_cache
 from pipeline.errors import FencedError
 from pipeline.servers import Addresses
 from pipeline.settings import CacheSettings, TopicSettings
-from pipeline.store.live import LiveStore, compress
+from pipeline.store.live import LiveStore, PartitionBatch, compress
 from pipeline.store.pool import Pool
 from schemas.arrivals import Message
 from schemas.topics import PRICES
@@ -31,7 +31,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.group import Member
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.ports import SimCache, SimPublish, SimSource, SimStore, Wire
-from tests.simulation.toy import BLOCKS, ToyPartition, clean_replay
+from tests.simulation.toy import BLOCKS, ToyPartition, clean_replay, offer_of, rows_of
 from tests.simulation.world import Postgres, Redis, World
 
 # Values that make rows of several symbols, a refusal, and two rows of one message.
@@ -49,6 +49,22 @@ def steps(epoch: int, *ends: int, partition: int = 0) -> list[Stepped]:
         made.append(stepped)
         start = end
     return made
+
+
+def planning(*stepped: Stepped, generation: int = 1) -> list[PartitionBatch]:
+    """Batches that begin with an activation, each of a generation of its own."""
+    return [
+        replace(
+            one.batch,
+            activation=offer_of(generation + i).at(first_offset(one.batch)).activation,
+        )
+        for i, one in enumerate(stepped)
+    ]
+
+
+def first_offset(batch: PartitionBatch) -> int:
+    """Of a message that made rows."""
+    return rows_of(batch)[0][0]
 
 
 def state_at(offset: int) -> bytes:
@@ -141,6 +157,37 @@ async def a_snapshot_is_the_newest_of_the_owner(store: Store) -> None:
     assert (claim.snapshot_offset, claim.snapshot) == (8, state_at(8))
 
 
+async def what_is_planned_comes_with_a_claim(store: Store) -> None:
+    """In the order of the places, also behind the mark; twice the same is once; each for itself."""
+    await store.claim(0)
+    await store.claim(1)
+    batches = planning(*steps(1, 4, 9))
+    other = planning(*steps(1, 3, partition=1), generation=7)
+    await store.plan(batches)
+    await store.commit(batches[:1])
+    await store.plan([*batches[1:], *other])
+    claim = await store.claim(0)
+    assert claim.mark == batches[0].mark
+    assert list(claim.activations) == [one.activation for one in batches]
+    assert list((await store.claim(1)).activations) == [other[0].activation]
+    assert [one.generation for one in claim.activations] == [1, 2]
+
+
+async def an_older_owner_plans_nothing(store: Store) -> None:
+    """All or nothing, like its commits."""
+    await store.claim(0)
+    await store.claim(1)
+    first, second = planning(*steps(1, 4, 9))
+    (other,) = planning(*steps(1, 3, partition=1))
+    await store.plan([first])
+    await store.claim(0)
+    for batches in ([second], [other, second], [first]):
+        with pytest.raises(FencedError):
+            await store.plan(batches)
+    assert list((await store.claim(0)).activations) == [first.activation]
+    assert list((await store.claim(1)).activations) == []
+
+
 STORE_RULES: Final[Sequence[StoreRule]] = (
     a_claim_raises_the_epoch,
     a_commit_moves_the_mark_once,
@@ -148,6 +195,8 @@ STORE_RULES: Final[Sequence[StoreRule]] = (
     an_older_owner_writes_nothing,
     latest_is_the_row_of_highest_identity,
     a_snapshot_is_the_newest_of_the_owner,
+    what_is_planned_comes_with_a_claim,
+    an_older_owner_plans_nothing,
 )
 
 
@@ -219,6 +268,7 @@ async def records_lie_in_the_order_of_delivery(
 async def a_range_is_read_exactly(source: Source, base: int) -> None:
     """Low <= offset < high of what is there, in order; then it ends."""
     end = len(MESSAGES)
+    assert await source.end(0) == base + end
     for low, high in ((0, end), (2, 5), (5, 5), (7, 3), (end - 1, end + 50), (end, end + 9)):
         parts = source.reread(0, base + low, base + high)
         found = [one async for part in parts for one in part]
@@ -240,7 +290,7 @@ class Simulated:
         self.process = Process("asker")
         clean = self.world.clean
         # Each port is judged alone: what was never published may be stored, cached what was not.
-        self.world.postgres = Postgres(clean, lambda _, __: None)
+        self.world.postgres = Postgres(clean, lambda _, __: None, lambda _, __: None)
         self.world.redis = Redis(clean, lambda _: LATE)
 
     def wire(self, name: str = "asker") -> Wire:

@@ -25,6 +25,7 @@ KINDS: Final[Mapping[str, str]] = {
     "rebalance": "the group deals the partitions anew",
     "wipe": "the cache comes back empty",
     "away": "a server is away for a while",
+    "promote": "another version becomes active; workers hear of it sooner or later",
 }
 _PER_CALL: Final = {
     "before": (0.02, 0.3),
@@ -40,7 +41,15 @@ _PER_CALL: Final = {
     "lag": (0.1, 0.7),
     "damaged": (0.1, 0.9),
 }
-_MOST: Final = {"crash": 4, "freeze": 3, "stop": 2, "rebalance": 4, "wipe": 3, "away": 3}
+_MOST: Final = {
+    "crash": 4,
+    "freeze": 3,
+    "stop": 2,
+    "rebalance": 4,
+    "wipe": 3,
+    "away": 3,
+    "promote": 4,
+}
 _QUICK: Final = 0.004
 
 

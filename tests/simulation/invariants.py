@@ -86,3 +86,11 @@ def check_cached(clean: Clean, mark: int, document: Mapping[str, Any]) -> None:
         "cached wrongly",
         row,
     )
+
+
+def check_planned(stream: object, expected: Sequence[Row], known: int, offset: int) -> None:
+    """Versions are swapped where nobody has published."""
+    ahead = known > 0 and expected[known - 1][0] >= offset
+    demand(
+        not ahead, "swapped behind what is published", stream, expected[known - 1 : known], offset
+    )

@@ -10,10 +10,14 @@ from agents.ports import Arrived
 from pipeline.bus.publisher import Outgoing
 from pipeline.cache.latest import Entry
 from pipeline.errors import FencedError, UnavailableError
+from pipeline.models.following import Offer
+from pipeline.stages.boosted import Activated
 from pipeline.store.live import Claim, PartitionBatch
+from schemas.models import Activation
 from tests.simulation.faults import Fate
 from tests.simulation.group import Member
 from tests.simulation.loop import Process
+from tests.simulation.toy import offer_of
 from tests.simulation.world import World
 
 T = TypeVar("T")
@@ -156,6 +160,12 @@ class SimSource:
         self._member.lost.clear()
         return lost
 
+    async def end(self, partition: int) -> int:
+        """How many messages there are."""
+        return await self._wire.call(
+            "kafka", f"end of {partition}", lambda: self._world.group.visible[partition]
+        )
+
     async def reread(self, partition: int, low: int, high: int) -> AsyncIterator[Sequence[Arrived]]:
         """Messages again, in arbitrary pieces; it may fail after any of them."""
         chance = self._world.faults.chance
@@ -199,6 +209,11 @@ class SimStore:
             lambda: self._postgres.holds(partition, epoch),
         )
 
+    async def plan(self, batches: Sequence[PartitionBatch]) -> None:
+        """One transaction."""
+        told = " ".join(f"{b.partition}:{b.activation}@{b.epoch}" for b in batches)
+        await self._wire.call("postgres", f"plan {told}", lambda: self._postgres.plan(batches))
+
     async def commit(self, batches: Sequence[PartitionBatch]) -> None:
         """One transaction."""
         told = " ".join(f"{b.partition}:..{b.mark}@{b.epoch}" for b in batches)
@@ -217,6 +232,30 @@ class SimStore:
         wanted = list(symbols)
         return await self._wire.call(
             "postgres", f"latest {stage}", lambda: self._postgres.latest(stage, wanted)
+        )
+
+
+class SimModels:
+    """`agents.ports.Models`: a worker hears of a promotion sooner or later."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.newest: Offer | None = None
+
+    def hear(self, generation: int) -> None:
+        """Of a promotion; older news change nothing."""
+        if generation > (self.newest.generation if self.newest else 0):
+            self._wire.world.note(self._wire.process.name, "hears of", generation)
+            self.newest = offer_of(generation)
+
+    async def activated(self, planned: Sequence[Activation]) -> Sequence[Activated]:
+        """What was planned, with its versions."""
+        if not planned:
+            return []
+        return await self._wire.call(
+            "postgres",
+            "read models",
+            lambda: [offer_of(one.generation).at(*one.place) for one in planned],
         )
 
 

@@ -16,14 +16,17 @@ from tests.simulation.faults import draw
 from tests.simulation.group import Member
 from tests.simulation.invariants import InvariantError, demand
 from tests.simulation.loop import Process, SimulatedLoop
-from tests.simulation.ports import SimCache, SimPublish, SimSource, SimStore, Wire
+from tests.simulation.ports import SimCache, SimModels, SimPublish, SimSource, SimStore, Wire
 from tests.simulation.toy import ToyPartition
 from tests.simulation.world import Postgres, World, is_cached
 
 _SESSION: Final = 1.5  # virtual seconds of silence until the group drops a member
 _RESTART: Final = (0.05, 2.0)
+_HEARS: Final = (0.0, 0.05, 1.0)  # seconds until a worker hears of a promotion, at most
+_SWAPS: Final = 3  # messages of a partition until it speaks by the newest version, at most
 _PEACE: Final = (8.0, 60.0)  # virtual seconds in which all must be done once nothing fails
 _PORTION: Final = 1024
+_LAST: Final = len(_PEACE) + _SWAPS  # messages of a partition that come in peace
 _LOOK: Final = 0.3
 _SERVERS: Final = ("kafka", "postgres", "redis")
 _ABSENCES: Final = (0.1, 1.0, 4.0)  # seconds
@@ -55,6 +58,7 @@ def _settings(instance: str) -> WorkerSettings:
         group="simulated",
         instance=instance,
         portion_bytes=_PORTION,
+        session_timeout=_SESSION,
         snapshot_seconds=0.4,
         give_up_seconds=2.0,
     )
@@ -70,6 +74,7 @@ class Worker:
         self._plant = plant
         self._member: Member | None = None
         self._host: Host | None = None
+        self.models: SimModels | None = None
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -85,6 +90,8 @@ class Worker:
         wire = Wire(world, process, lambda why: self._die(process, why))
         before, self._member = self._member, Member(process, world.faults)
         source = self._plant.source(wire, self._member)
+        self.models = SimModels(wire)
+        self.hear()
         self._host = Host(
             _settings(self.name),
             source,
@@ -92,11 +99,19 @@ class Worker:
             SimPublish(wire),
             SimCache(wire),
             ToyPartition,
+            self.models,
         )
         world.note(process.name, "starts")
         self._running = world.loop.spawn(process, self._host.run())
         self._running.add_done_callback(self._ended, context=process.context)
         world.group.join(self._member, before)
+
+    def hear(self) -> None:
+        """Of the newest version, in a while."""
+        world, models = self._world, self.models
+        if models is not None and world.generation:
+            delay = world.faults.chance.random() * world.faults.chance.choice(_HEARS)
+            world.loop.serve(delay, models.hear, world.generation)
 
     def crash(self) -> None:
         """Die at this very moment."""
@@ -194,11 +209,13 @@ def run(seed: int, *, plant: Plant | None = None, trace: list[str] | None = None
     kinds = [*faults.rates, *faults.counts]
     world.note("seed", str(seed), *kinds)
     workers = [Worker(f"w{i}", world, plant) for i in range(chance.randint(1, 3))]
+    world.listeners = [worker.hear for worker in workers]
     try:
         war = _plan(world, workers)
         loop.run_until(war)
         _make_peace(world)
         _settle(world)
+        _swap_all(world)
     finally:
         world.over = True
         loop.dispose([process for worker in workers for process in worker.processes])
@@ -213,7 +230,7 @@ def _messages(chance: Random) -> list[list[Message]]:
         messages = chance.choice(log)
         messages.append(_message(chance, len(messages)))
     for messages in log:
-        messages += [_message(chance, len(messages) + i) for i in range(len(_PEACE))]
+        messages += [_message(chance, len(messages) + i) for i in range(_LAST)]
     return log
 
 
@@ -229,7 +246,7 @@ def _plan(world: World, workers: Sequence[Worker]) -> float:
     for worker in workers:
         loop.serve(chance.choice((0.0, 0.0, chance.random() * war)), worker.start)
     burst = chance.choice((1, 4, 16))
-    left = [p for p, messages in enumerate(world.group.log) for _ in messages[: -len(_PEACE)]]
+    left = [p for p, messages in enumerate(world.group.log) for _ in messages[:-_LAST]]
     chance.shuffle(left)
     for start in range(0, len(left), burst):
         at = chance.random() * war
@@ -258,6 +275,13 @@ def _leave(world: World, _: Worker, __: float) -> None:
     world.away[server] = world.loop.time() + seconds
 
 
+def _promote(world: World, _: Worker, __: float) -> None:
+    world.generation += 1
+    world.note("registry", "promotes", world.generation)
+    for hear in world.listeners:
+        hear()
+
+
 _EVENTS: Final[Mapping[str, Callable[[World, Worker, float], None]]] = {
     "crash": lambda _, worker, __: worker.crash(),
     "stop": lambda _, worker, __: worker.stop(),
@@ -265,6 +289,7 @@ _EVENTS: Final[Mapping[str, Callable[[World, Worker, float], None]]] = {
     "rebalance": lambda world, _, __: world.group.rebalance(),
     "wipe": _wipe,
     "away": _leave,
+    "promote": _promote,
 }
 
 
@@ -291,6 +316,25 @@ def _settle(world: World) -> None:
         if not left:
             break
     demand(not left, "stuck", *left)
+
+
+def _swap_all(world: World) -> None:
+    """In peace every partition comes to speak by the newest version, a few messages on."""
+    for left in range(_SWAPS, -1, -1):
+        spoken = [progress.planned[-1:] for progress in world.postgres.partitions]
+        late = [
+            number
+            for number, last in enumerate(spoken)
+            if max((one.generation for one in last), default=0) < world.generation
+        ]
+        if not late:
+            return
+        demand(left, "not swapped", world.generation, spoken)
+        for number in late:
+            world.group.publish(number)
+        world.loop.run_until(world.loop.time() + _PEACE[0])
+        unfinished = _unfinished(world)
+        demand(not unfinished, "stuck", *unfinished)
 
 
 def _unfinished(world: World) -> list[object]:

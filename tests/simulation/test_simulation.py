@@ -1,15 +1,17 @@
 """The real loop in a world that fails in every way: no promise breaks, planted bugs are found."""
 
+import asyncio
 import gc
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import pytest
 
 from agents.ports import Arrived
-from pipeline.store.live import PartitionBatch
+from pipeline.store.live import Claim, PartitionBatch
 from tests.simulation.faults import KINDS
 from tests.simulation.invariants import InvariantError
 from tests.simulation.ports import SimSource, SimStore
@@ -123,16 +125,64 @@ class _Unfenced(Postgres):
         return False
 
 
+class _SwapAnywhere(SimSource):
+    """Planted: a new owner swaps versions where an older one may have published."""
+
+    async def end(self, partition: int) -> int:
+        """As if nobody had ever published anything."""
+        await super().end(partition)
+        return 0
+
+
+class _PlansForgotten(SimStore):
+    """Planted: of what an older owner has planned a new one learns only what is stored."""
+
+    async def claim(self, partition: int) -> Claim:
+        """Leave out what lies behind the mark."""
+        claim = await super().claim(partition)
+        known = [one for one in claim.activations if one.offset <= claim.mark]
+        return replace(claim, activations=known)
+
+
+class _PlannedInTheCommit(SimStore):
+    """Planted: an activation is stored with its rows, which are published by then."""
+
+    async def plan(self, batches: Sequence[PartitionBatch]) -> None:
+        """Later."""
+        del batches
+        await asyncio.sleep(0)
+
+    async def commit(self, batches: Sequence[PartitionBatch]) -> None:
+        """One transaction."""
+
+        def both() -> None:
+            self._postgres.plan(batches)
+            self._postgres.commit(batches)
+
+        await self._wire.call("postgres", "plan and commit", both)
+
+
 @pytest.mark.parametrize(
     ("plant", "promise"),
     [
         pytest.param(Plant(source=_EarlyAck), "acknowledged beyond the mark", id="early-ack"),
         pytest.param(Plant(store=_MarkApart), "other rows stored|other rejects", id="mark-apart"),
-        pytest.param(Plant(postgres=_Unfenced), "other rows stored|other rejects", id="unfenced"),
+        pytest.param(
+            Plant(postgres=_Unfenced), "other rows stored|other rejects|swapped", id="unfenced"
+        ),
+        pytest.param(Plant(source=_SwapAnywhere), "swapped behind", id="swap-anywhere"),
+        pytest.param(
+            Plant(store=_PlansForgotten),
+            "swapped behind|a repeat differs|published wrongly",
+            id="plans-forgotten",
+        ),
+        pytest.param(
+            Plant(store=_PlannedInTheCommit), "published wrongly", id="planned-in-the-commit"
+        ),
     ],
 )
 def test_a_planted_bug_is_found(plant: Plant, promise: str) -> None:
-    """Each of the three classical mistakes breaks its promise within 2,000 schedules."""
+    """Each of the classical mistakes breaks its promise within 2,000 schedules."""
     for seed in range(_FOUND_WITHIN):
         broken = _broken(seed, plant)
         if broken:

@@ -1,7 +1,8 @@
 """A stand-in for the chain that costs nothing and forgives nothing.
 
-Its state is a running hash of every message stepped, and every row carries it: a message lost,
-repeated or out of order changes all rows after it.
+Its state is a running hash of every message stepped and of the versions that speak, and every row
+carries it: a message lost, repeated or out of order, or a swap at another place, changes all rows
+after it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +17,12 @@ import orjson
 from agents.ports import Arrived, Stepped
 from pipeline.bus.publisher import Outgoing
 from pipeline.errors import StateError
+from pipeline.models.following import Offer
+from pipeline.stages.boosted import Activated, Boosted, nobody
 from pipeline.store.live import PartitionBatch
 from schemas.arrivals import Message, Reject
 from schemas.blocks import Array, Rows, empty
+from schemas.models import Activation
 from schemas.ticks import Reason
 from schemas.topics import REJECTED, SIGNALS
 
@@ -38,11 +42,13 @@ class State:
     mixed: int = 1
     refused: int = 0
     symbols: list[str] = field(default_factory=list)
+    activation: Activation | None = None
 
     def step(self, partition: int, message: Message) -> tuple[list[Row], list[Refusal]]:
         """The rows and refusals that one message makes."""
         sum_ = crc32(message.value or b"")
-        self.mixed = (self.mixed * _FACTOR + sum_ + message.offset) & _MASK
+        spoken = 0 if self.activation is None else self.activation.generation
+        self.mixed = (self.mixed * _FACTOR + sum_ + message.offset + 7 * spoken) & _MASK
         kind = sum_ % _KINDS
         if kind == 0 or message.value is None:
             self.refused += 1
@@ -57,8 +63,12 @@ class State:
 
     def packed(self) -> bytes:
         """The state as bytes that tell when they are damaged."""
-        body = orjson.dumps([self.mixed, self.refused, self.symbols])
+        body = orjson.dumps([self.mixed, self.refused, self.symbols, self.activation])
         return b"%08x" % crc32(body) + body
+
+    def copy(self) -> "State":
+        """Another one that is the same."""
+        return State(self.mixed, self.refused, list(self.symbols), self.activation)
 
 
 def unpacked(data: bytes) -> State:
@@ -69,7 +79,8 @@ def unpacked(data: bytes) -> State:
     """
     if data[:8] != b"%08x" % crc32(data[8:]):
         raise StateError("the checksum does not fit")
-    return State(*orjson.loads(data[8:]))
+    mixed, refused, symbols, told = orjson.loads(data[8:])
+    return State(mixed, refused, symbols, None if told is None else Activation(**told))
 
 
 class ToyPartition:
@@ -80,13 +91,29 @@ class ToyPartition:
         self.epoch = epoch
         self.next_offset = 0
         self.snapshot_offset = -1
+        self.published = 0
         self._state = State()
+        self._planned: list[Activation] = []
         self._settled = (0, 0)  # symbols, refusals
 
     @property
     def symbols(self) -> Sequence[str]:
         """Symbols seen on this partition."""
         return self._state.symbols
+
+    @property
+    def activation(self) -> Activation | None:
+        """The last one that is planned or applied."""
+        return self._planned[-1] if self._planned else self._state.activation
+
+    def plan(self, activated: Sequence[Activated]) -> None:
+        """Apply these at their places."""
+        self._planned += [one.activation for one in activated]
+
+    def _step(self, message: Message) -> tuple[list[Row], list[Refusal]]:
+        while self._planned and self._planned[0].offset <= message.offset:
+            self._state.activation = self._planned.pop(0)
+        return self._state.step(self.partition, message)
 
     def restore(self, offset: int, data: bytes) -> None:
         """Continue from a snapshot."""
@@ -104,7 +131,7 @@ class ToyPartition:
         """Step messages whose rows are stored already."""
         fresh = [a.message for a in arrived if a.message.offset >= self.next_offset]
         for message in fresh:
-            self._state.step(self.partition, message)
+            self._step(message)
         if fresh:
             self.next_offset = fresh[-1].offset + 1
 
@@ -112,15 +139,18 @@ class ToyPartition:
         """Count facts from here on."""
         self._settled = (len(self._state.symbols), self._state.refused)
 
-    def step(self, arrived: Sequence[Arrived]) -> Stepped | None:
+    def step(self, arrived: Sequence[Arrived], offer: Offer | None = None) -> Stepped | None:
         """Make rows of new messages; what is known is judged once, before the first."""
         fresh = [a for a in arrived if a.message.offset >= self.next_offset]
         if not fresh:
             return None
+        activated = None if offer is None else offer.at(fresh[0].message.offset)
+        if activated is not None:
+            self.plan([activated])
         rows: list[Row] = []
         refusals: list[Refusal] = []
         for one in fresh:
-            made, refused = self._state.step(self.partition, one.message)
+            made, refused = self._step(one.message)
             rows += made
             refusals += refused
         self.next_offset = fresh[-1].message.offset + 1
@@ -138,12 +168,13 @@ class ToyPartition:
             quality=[("", Reason.MALFORMED.value, self._state.refused)]
             if self._state.refused != counted
             else [],
+            activation=None if activated is None else activated.activation,
         )
         return Stepped(batch, list(_records(self.partition, rows, refusals)))
 
     def copied(self) -> Callable[[], bytes]:
         """A copy of the state, to be packed at any later time."""
-        return State(self._state.mixed, self._state.refused, list(self._state.symbols)).packed
+        return self._state.copy().packed
 
 
 def _records(
@@ -201,6 +232,11 @@ def rows_of(batch: PartitionBatch) -> list[Row]:
     ]
 
 
+def offer_of(generation: int) -> Offer:
+    """Versions that nobody hears of but by the hash."""
+    return Offer("gbdt", generation, Boosted(f"v{generation}", nobody().trees))
+
+
 @dataclass(slots=True)
 class Clean:
     """What a partition's messages make when nothing goes wrong."""
@@ -219,13 +255,17 @@ class Clean:
         return self.states[mark] if mark >= 0 else State()
 
 
-def clean_replay(partition: int, messages: Sequence[Message]) -> Clean:
-    """The truth that every schedule is compared with."""
+def clean_replay(
+    partition: int, messages: Sequence[Message], planned: Sequence[Activation] = ()
+) -> Clean:
+    """The truth that every schedule is compared with, by these versions."""
     state, clean = State(), Clean()
+    places = {one.offset: one for one in planned}
     for message in messages:
+        state.activation = places.get(message.offset, state.activation)
         rows, refusals = state.step(partition, message)
         clean.rows += rows
         clean.refusals += refusals
-        clean.states.append(State(state.mixed, state.refused, list(state.symbols)))
+        clean.states.append(state.copy())
         clean.ends.append(len(clean.rows))
     return clean

@@ -1,5 +1,6 @@
 """The servers of a simulated world; they outlive every worker."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,6 +14,7 @@ from pipeline.cache.latest import IDENTITY_WIDTH, Entry
 from pipeline.errors import FencedError
 from pipeline.store.live import Claim, PartitionBatch
 from schemas.arrivals import Message
+from schemas.models import Activation
 from schemas.topics import REJECTED, SIGNALS
 from tests.simulation.faults import Faults
 from tests.simulation.group import Group
@@ -21,6 +23,7 @@ from tests.simulation.invariants import (
     check_cached,
     check_epoch,
     check_facts,
+    check_planned,
     check_published,
     check_snapshot,
     check_stored,
@@ -45,17 +48,24 @@ class Progress:
     symbols: list[str] = field(default_factory=list)
     refused: int = 0
     snapshots: dict[int, bytes] = field(default_factory=dict)
+    planned: list[Activation] = field(default_factory=list)
     checked: int = 0
 
 
 class Postgres:
     """Progress, rows and snapshots; each method is one transaction."""
 
-    def __init__(self, clean: Sequence[Clean], published: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        clean: Sequence[Clean],
+        published: Callable[[int, int], None],
+        swapped: Callable[[int, Sequence[Activation]], None],
+    ) -> None:
         self.partitions = [Progress() for _ in clean]
         self.newest: dict[str, tuple[int, Row]] = {}
         self._clean = clean
         self._published = published
+        self._swapped = swapped
 
     def mark(self, partition: int) -> int:
         """The stored mark."""
@@ -68,11 +78,27 @@ class Postgres:
         found.epoch += 1
         offset = max((o for o in found.snapshots if o <= found.mark), default=-1)
         data = None if offset < 0 else bytes(cramjam.zstd.decompress(found.snapshots[offset]))
-        return Claim(partition, found.epoch, found.mark, offset, data)
+        return Claim(partition, found.epoch, found.mark, offset, data, list(found.planned))
 
     def holds(self, partition: int, epoch: int) -> bool:
         """Whether an epoch is the newest."""
         return self.partitions[partition].epoch == epoch
+
+    def plan(self, batches: Sequence[PartitionBatch]) -> None:
+        """Keep the activations that batches begin with; the truth is another one from there on.
+
+        Raises:
+            FencedError: a partition has a newer owner.
+        """
+        for batch in batches:
+            if self._fenced(batch):
+                raise FencedError(f"partition {batch.partition} has a newer owner")
+        for batch in batches:
+            found, one = self.partitions[batch.partition], batch.activation
+            if one is not None and one.place not in [other.place for other in found.planned]:
+                demand(one.offset > found.mark, "swapped behind the mark", one, found.mark)
+                found.planned.append(one)
+                self._swapped(batch.partition, found.planned)
 
     def commit(self, batches: Sequence[PartitionBatch]) -> None:
         """All batches or none: fenced by epoch, those whose mark is stored are skipped.
@@ -158,12 +184,23 @@ class Outputs:
         self._partitions = len(clean)
         self._expected: dict[Stream, list[Row]] = {}
         for source, truth in enumerate(clean):
-            for topic, rows in _published(truth).items():
-                for row in rows:
-                    stream = (topic, self._place(topic, row[2].encode(), source), source)
-                    self._expected.setdefault(stream, []).append(row)
-        self._known = dict.fromkeys(self._expected, 0)
-        self._streams = [[s for s in self._expected if s[2] == p] for p in range(len(clean))]
+            self._expect(source, truth)
+        self._known: dict[Stream, int] = defaultdict(int)
+
+    def _expect(self, source: int, truth: Clean) -> None:
+        for stream in [stream for stream in self._expected if stream[2] == source]:
+            del self._expected[stream]
+        for topic, rows in _published(truth).items():
+            for row in rows:
+                stream = (topic, self._place(topic, row[2].encode(), source), source)
+                self._expected.setdefault(stream, []).append(row)
+
+    def swap(self, partition: int, offset: int, truth: Clean) -> None:
+        """From an offset on, of which nobody has published, other rows are the truth."""
+        for stream, known in self._known.items():
+            if stream[2] == partition:
+                check_planned(stream, self._expected.get(stream, []), known, offset)
+        self._expect(partition, truth)
 
     def append(self, record: Outgoing) -> None:
         """Take a record for good."""
@@ -172,15 +209,16 @@ class Outputs:
         source = int(record.partition if record.partition is not None else rows[0][2][1:])
         stream = (record.topic, place, source)
         self.values.setdefault(stream[:2], []).append(record.value)
-        demand(stream in self._known, "published to a wrong place", stream)
+        demand(stream in self._expected, "published to a wrong place", stream)
         self._known[stream] = check_published(
             stream, self._expected[stream], self._known[stream], rows
         )
 
     def check(self, partition: int, mark: int) -> None:
         """All streams of a partition have what is stored."""
-        for stream in self._streams[partition]:
-            check_ahead(stream, self._expected[stream], self._known[stream], mark)
+        for stream, expected in self._expected.items():
+            if stream[2] == partition:
+                check_ahead(stream, expected, self._known[stream], mark)
 
     def _place(self, topic: str, key: bytes, partition: int | None) -> int:
         if topic == SIGNALS or partition is None:
@@ -242,11 +280,20 @@ class World:
         self.away: dict[str, float] = {}
         self.over = False
         self.trace: list[str] | None = None
+        self.generation = 0  # of the model, so far
+        self.listeners: Sequence[Callable[[], None]] = ()  # who hears of the next one
+        self._log = log
         self.clean = [clean_replay(p, messages) for p, messages in enumerate(log)]
         self.outputs = Outputs(self.clean)
-        self.postgres = postgres(self.clean, self.outputs.check)
+        self.postgres = postgres(self.clean, self.outputs.check, self._swap)
         self.redis = Redis(self.clean, self.postgres.mark)
         self.group = Group(log, faults, self.postgres.mark)
+
+    def _swap(self, partition: int, planned: Sequence[Activation]) -> None:
+        """What is stored so far, and was published, stays the truth: the rest is another one."""
+        truth = clean_replay(partition, self._log[partition], planned)
+        self.outputs.swap(partition, planned[-1].offset, truth)
+        self.clean[partition] = truth
 
     def note(self, who: str, what: str, *facts: object) -> None:
         """One line of the trace."""

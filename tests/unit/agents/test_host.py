@@ -3,12 +3,14 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from agents.host import Host
 from agents.ports import Arrived
+from pipeline.models.following import Offer
 from pipeline.settings import WorkerSettings
 from schemas.arrivals import Message
 
@@ -19,7 +21,7 @@ class Slow:
     def __init__(self) -> None:
         self.begun, self.go, self.done = threading.Event(), threading.Event(), False
 
-    def step(self, _: Sequence[Arrived]) -> None:
+    def step(self, _: Sequence[Arrived], __: Offer | None) -> None:
         """Move the state."""
         self.begun.set()
         assert self.go.wait(10)
@@ -29,7 +31,8 @@ class Slow:
 async def test_a_step_in_a_thread_outlives_no_cancellation() -> None:
     """A worker that is told to stop saves no state that is half moved: the step ends first."""
     nobody: Any = None
-    host = Host(WorkerSettings(), nobody, nobody, nobody, nobody, nobody)
+    none: Any = SimpleNamespace(newest=None)
+    host = Host(WorkerSettings(), nobody, nobody, nobody, nobody, nobody, none)
     owned = Slow()
     heavy = [Arrived(0, None, Message(0, 0, b"x" * 100_000))]
     stepping = asyncio.ensure_future(host._made(cast("Any", owned), heavy))

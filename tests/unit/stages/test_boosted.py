@@ -14,11 +14,13 @@ from pipeline.errors import MisuseError
 from pipeline.kernels.learners import CLIP
 from pipeline.models.samples import default_inputs
 from pipeline.stages.base import Block
-from pipeline.stages.boosted import Boosted
+from pipeline.stages.boosted import Activated, Boosted
 from pipeline.stages.chain import Chain
 from pipeline.stages.predictions import Predictions, PredictionsSettings
 from schemas.blocks import Array, Rows
+from schemas.models import Activation
 from schemas.trees import TreeModel, read_trees
+from tests.fixtures.boosted import activated
 from tests.fixtures.predicting import bars_of, predict
 from tests.fixtures.ticks import arrivals_of, bits, frame, settings_of, walk
 
@@ -66,11 +68,17 @@ def truth(seed: int) -> Array:
 def stepped(
     swaps: Swaps, cuts: Sequence[int] = (), *, restart: bool = False
 ) -> list[Mapping[str, Rows]]:
-    """The chain over the ticks, with these versions from these ticks on."""
-    chain, came, found = Chain(SETTINGS), arrivals_of(ticks()), []
-    for low, high in pairwise(sorted({0, *swaps, *cuts, TICKS})):
-        if low in swaps:
-            chain.predictions.activate(*swaps[low])
+    """The chain over the ticks, with these versions from these ticks on, planned at the start."""
+    came, found, left = arrivals_of(ticks()), [], {}
+    for at, versions in swaps.items():
+        place = int(came["offset"][at]), int(came["index"][at])
+        left[at] = activated(*versions, *place)
+    chain = Chain(SETTINGS)
+    for low, high in pairwise(sorted({0, *cuts, TICKS})):
+        done = chain.activation.place if chain.activation else (-1, 0)
+        for one in left.values():
+            if one.activation.place > done:
+                chain.plan(one)
         found.append(chain.step(came.slice(low, high)).rows)
         if restart:
             data = chain.snapshot()
@@ -125,7 +133,7 @@ def test_a_stale_bar_is_not_predicted() -> None:
     found = predict(columns, versions={0: trained(1)[1]})
     assert (found["p_gbdt"].isna() == stale).all()
     stage = Predictions(PredictionsSettings())
-    stage.activate(None, trained(1)[1])
+    stage.activate(activated(None, trained(1)[1]))
     block = Block(arrivals_of(ticks()).slice(0, 0), Chain(SETTINGS).step(arrivals_of(ticks())).rows)
     assert stage.step(block).rows["predictions"]["shadow_p"].tobytes() == truth(1).tobytes()
     block.rows["bars"].columns["stale"][::2] = 1
@@ -148,22 +156,38 @@ def test_a_snapshot_knows_the_versions() -> None:
     """Restored where another version is active, or none, those of the snapshot speak."""
     one, two = trained(1)[1], trained(2)[1]
     chain, other = Chain(SETTINGS), Chain(SETTINGS)
-    chain.predictions.activate(one, two)
-    other.predictions.activate(two)
+    chain.predictions.activate(activated(one, two, 7, 3, generation=5))
+    other.predictions.activate(activated(two))
     other.restore(chain.snapshot())
-    assert other.predictions.versions == ("gbdt-1", "gbdt-2")
-    fresh = Chain(SETTINGS)
-    fresh.restore(Chain(SETTINGS).snapshot())
-    assert fresh.predictions.versions == (None, None)
+    assert other.activation == Activation(7, 3, "gbdt", 5, "gbdt-1", "gbdt-2")
+    other.restore(Chain(SETTINGS).snapshot())
+    assert other.activation is None
+    assert np.isnan(column([other.step(arrivals_of(ticks())).rows], "p_gbdt")).all()
+
+
+def test_what_is_planned_is_not_in_a_snapshot() -> None:
+    """Who goes on from it plans anew; and plans stand in the order of their places."""
+    one, two = trained(1)[1], trained(2)[1]
+    chain, other = Chain(SETTINGS), Chain(SETTINGS)
+    chain.plan(activated(one, None, 3))
+    chain.plan(activated(two, None, 3, 1))
+    with pytest.raises(ValueError, match="is not behind"):
+        chain.plan(activated(one, None, 3, 1))
+    other.plan(activated(one))
+    other.restore(chain.snapshot())
+    assert other.activation is None
+    assert chain.activation == activated(two, None, 3, 1).activation
+    with pytest.raises(ValueError, match="other versions"):
+        Activated(Activation(1, 0, "gbdt", 1, "gbdt-2"), one)
 
 
 def test_a_version_of_unknown_columns_is_refused() -> None:
     """The one before goes on, and the shadow."""
     stage = Predictions(PredictionsSettings())
     one = trained(1)[1]
-    stage.activate(one, one)
+    stage.activate(activated(one, one))
     strange = Boosted("gbdt-x", TreeModel(("nonsense",), 1.0, one.trees.trees))
-    for versions in ((strange, None), (one, strange)):
+    for active, shadow in ((strange, None), (one, strange)):
         with pytest.raises(MisuseError, match=r"gbdt-x: .* nonsense"):
-            stage.activate(*versions)
-        assert stage.versions == ("gbdt-1", "gbdt-1")
+            stage.activate(activated(active, shadow, generation=2))
+        assert stage.activation == activated(one, one).activation

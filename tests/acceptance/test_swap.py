@@ -1,0 +1,109 @@
+"""Models swapped under load: no tick missed, each row by the version that is stored for it."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.cli.stack import prepare
+from pipeline.servers import Addresses, start_servers
+from pipeline.settings import load_settings
+from schemas.blocks import STAGES
+from tests.acceptance import evidence, swapping
+from tests.acceptance.commands import Worker, naming, tickstream
+from tests.acceptance.feeding import three_symbols
+from tests.acceptance.parity.tables import apart
+from tests.acceptance.swapping import CLOCK, SETS, Swapped
+
+TICKS = 120_000
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@dataclass(frozen=True, slots=True)
+class Survived:
+    """The stores after the run."""
+
+    addresses: Addresses
+    told: Swapped
+    log: str
+
+
+@pytest.fixture(scope="module")
+def survived(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
+    """2,000 ticks a second while versions are promoted, go back, and the worker is killed."""
+    home = tmp_path_factory.mktemp("swap")
+    ticks = three_symbols(sample, home / "ticks.csv")
+    with start_servers(home / "data") as fleet:
+        asyncio.run(prepare(fleet.addresses, load_settings(SETS)))
+        with Worker(fleet.addresses, home / "worker.log", *SETS) as worker:
+            told = asyncio.run(swapping.live(worker, fleet.addresses, ticks))
+            assert worker.stop() == 0
+        yield Survived(fleet.addresses, told, worker.log.read_text())
+
+
+def test_no_tick_is_missed(survived: Survived, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is stored once, each row has its own identity; how long swaps took is told."""
+    assert survived.told.ticks == TICKS
+    tables = asyncio.run(evidence.counts(survived.addresses))
+    assert tables["ticks"] == (TICKS, TICKS)
+    for stage in STAGES:
+        rows, own = tables[stage]
+        assert rows == own > 0, stage
+    took = swapping.pauses(survived.log)
+    assert len(took.steps) >= 4
+    with capsys.disabled():
+        print(  # noqa: T201 -- the figures are asked for
+            f"\n{len(took.steps)} swaps of partitions at {swapping.RATE:,.0f} ticks/s:"
+            f" the step with the swap {max(took.steps) * 1e3:.2f} ms at most; reading a version"
+            f" {max(took.read) * 1e3:.0f} ms, which held up the event loop for"
+            f" {max(took.held_up) * 1e3:.2f} ms at most; rollback: first row stored"
+            f" {survived.told.rollback:.2f} s after the command was started, which itself took"
+            f" {survived.told.command:.2f} s"
+        )
+
+
+def test_each_row_is_by_the_version_stored_for_it(survived: Survived) -> None:
+    """p_gbdt is what LightGBM's own predict says of the stored features, bit for bit."""
+    p, expected, which = asyncio.run(swapping.said(survived.addresses))
+    np.testing.assert_array_equal(p, expected)
+    assert p.tobytes() == expected.tobytes()
+    assert {-1, 0, 1, 2, 3} <= set(which.tolist())
+    assert (np.isfinite(p) == (which >= 0)).mean() > 0.99
+
+
+def test_every_row_equals_a_replay(survived: Survived, tmp_path: Path) -> None:
+    """By `tickstream parity`, and by files that `tickstream replay` writes, which name versions."""
+    values = naming(survived.addresses)
+    done = tickstream("parity", "--bar", CLOCK, values=values, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("bit-equal: ticks 120,000")
+    out = tmp_path / "replay"
+    command = ("replay", "kafka:prices", "--out", out, "--bar", CLOCK)
+    done = tickstream(*command, "--set", "replay.block=997", values=values, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for stage in STAGES:
+        assert asyncio.run(apart(survived.addresses.postgres, stage, out)) == []
+    spoken = json.loads((out / "manifest.json").read_text())["models"]["gbdt"]
+    one, two, three = survived.told.versions
+    for partition in {row["partition"] for row in spoken}:
+        mine = [row["version"] for row in spoken if row["partition"] == partition]
+        assert mine == [one, two, three, two]
+
+
+def test_topics_hold_the_same_rows(survived: Survived) -> None:
+    """Whatever was published, before the kill or after it, carries the values that are stored."""
+
+    async def look() -> None:
+        stored = await evidence.stored_rows(survived.addresses, "predictions")
+        published = await evidence.published_rows(survived.addresses, "predictions")
+        for row in published:
+            identity = (row["partition"], row["offset"], row["index"])
+            assert evidence.same_bits(row, stored[identity]), row
+        assert len(published) >= len(stored)
+
+    asyncio.run(look())
