@@ -14,6 +14,7 @@ import uvicorn
 from structlog.typing import Processor
 
 from api.app import PATH, create_app
+from api.frames import FramedProtocol
 from api.guard import is_loopback
 from pipeline.errors import MisuseError, TickstreamError, UnavailableError
 from pipeline.settings import Settings, load_settings
@@ -95,7 +96,8 @@ def serve(settings: Settings) -> None:
     sock = bind(settings.api.host, settings.api.port, auth=settings.api.auth)
     config = uvicorn.Config(
         app,
-        ws="websockets-sansio",
+        ws=FramedProtocol,
+        ws_per_message_deflate=False,
         ws_max_size=_WS_MAX,
         log_config=None,
         access_log=False,

@@ -132,6 +132,6 @@ def create_graphql(services: Services, access: Access, rates: Rates) -> GraphQL:
         execution_context_class=RowExecutor,
         http_handler=HTTPHandler(access, rates, seconds=settings.query_seconds),
         websocket_handler=WebSocketHandler(
-            access, rates, max_operations=settings.subscriptions_max
+            access, rates, services.renderings, max_operations=settings.subscriptions_max
         ),
     )

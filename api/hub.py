@@ -7,21 +7,20 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import orjson
-import structlog
 
 from api.names import FOLLOWED
 from pipeline.cache.documents import identity_of, symbol_of
 
 QUEUE: Final = 256
 _REMEMBERED: Final = 10_000  # symbols
-_log: Final = structlog.get_logger("api")
 Row = dict[str, Any]
 
 
 class Listener:
-    """What waits for one client; when it is full the oldest row gives way and is counted."""
+    """What waits for one who listens; when it is full the oldest row gives way and is counted."""
 
     def __init__(self, size: int = QUEUE) -> None:
+        self.size = size
         self.dropped = 0
         self._rows: deque[Row] = deque(maxlen=size)
         self._filled = asyncio.Event()
@@ -47,14 +46,14 @@ class Hub:
 
     def __init__(self, size: int = QUEUE) -> None:
         self.dropped = 0
-        """Rows that slow clients of this process lost."""
+        """Rows that gave way, as those who listen did not take them in time."""
         self._size = size
         # By symbol; those who want all symbols are under None.
         self._listeners: dict[str | None, set[Listener]] = defaultdict(set)
 
     @property
     def clients(self) -> int:
-        """How many subscriptions are open."""
+        """How many listen."""
         return len({listener for group in self._listeners.values() for listener in group})
 
     @contextmanager
@@ -71,8 +70,6 @@ class Hub:
                 self._listeners[symbol].discard(listener)
                 if not self._listeners[symbol]:
                     del self._listeners[symbol]
-            if listener.dropped:
-                _log.warning("subscriber_lagged", dropped=listener.dropped)
 
     def wanting(self, symbol: str | None) -> list[Listener]:
         """Who wants a symbol; what is of no symbol goes to those who want all."""
@@ -129,7 +126,7 @@ class Hubs:
 
     @property
     def clients(self) -> int:
-        """How many subscriptions are open."""
+        """How many listen."""
         return sum(hub.clients for hub in self._hubs.values())
 
     @contextmanager

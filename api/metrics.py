@@ -41,7 +41,8 @@ def figures(services: Services) -> Values:
         "tickstream_postgres_refused_total": pool.refused,
         "tickstream_postgres_failures_total": pool.failed,
         "tickstream_postgres_statements_total": pool.statements,
-        "tickstream_api_subscriptions": services.hubs.clients,
+        "tickstream_api_subscriptions": services.renderings.tally.subscribers,
+        "tickstream_api_dropped_total": services.renderings.tally.dropped,
         "tickstream_api_copied_symbols": len(services.mirror),
         "tickstream_api_staleness_seconds": services.mirror.staleness(),
     }

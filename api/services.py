@@ -11,6 +11,7 @@ from api.errors import ApiError, Code, masked
 from api.hub import Hubs
 from api.instruments import Instruments
 from api.mirror import Mirror
+from api.renderings import Renderings
 from api.topics import NO_BROKER, Topics
 from pipeline.cache.documents import symbol_of
 from pipeline.cache.following import Feed
@@ -39,6 +40,7 @@ class Services:
         self.feed = Feed(self.cache, self, always=[SIGNALS])
         self.hubs = Hubs(self.feed.holding)
         self.topics = Topics(settings.kafka)
+        self.renderings = Renderings()
         self.mirror = Mirror(self.feed, settings.api.copied_symbols)
         self.instruments = Instruments(self.feed)
         self._dsn = settings.postgres

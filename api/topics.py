@@ -119,7 +119,7 @@ class Topics:
 
     @property
     def clients(self) -> int:
-        """How many subscriptions are open."""
+        """How many listen."""
         return sum(hub.clients for hub in self._hubs.values())
 
     @property

@@ -1,7 +1,6 @@
 """GraphQL over HTTP as its specification draft wants it: media types, status codes, body size."""
 
 import asyncio
-import json
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from api.access import Access, bearer, only_header
 from api.context import Context
+from api.encoding import encode
 from api.errors import ApiError, Code, LimitedError, error_body, is_request_error
 from api.execution import RowExecutor
 from api.explorer import HEADERS, PAGE
@@ -35,14 +35,6 @@ _OFFERS: Final = {
     "application/*": JSON,
     "*/*": JSON,
 }
-
-
-def encode(result: Any) -> bytes:
-    """JSON; text that UTF-8 cannot carry, as a client may send in an escape, stays escaped."""
-    try:
-        return orjson.dumps(result)
-    except TypeError:
-        return json.dumps(result).encode()
 
 
 def negotiate(accept: str) -> str | None:

@@ -1,21 +1,24 @@
 """The protocol graphql-transport-ws, with the close codes of its document."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable, Hashable
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, Final
 
 from ariadne.asgi.handlers.base import GraphQLWebsocketHandlerBase
 from ariadne.graphql import parse_query, subscribe
 from ariadne.utils import get_operation_type
-from graphql import ExecutionResult, GraphQLError, OperationType, located_error
+from graphql import DocumentNode, GraphQLError, OperationType, located_error
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.access import Access, credential_of, only_header
 from api.context import Context
+from api.encoding import encode
 from api.errors import ApiError, Code, error_body
 from api.execution import RowExecutor
+from api.frames import wire_of
 from api.messages import (
     PROTOCOL,
     Closed,
@@ -27,7 +30,7 @@ from api.messages import (
     refused,
 )
 from api.rates import Rates
-from api.transport import encode
+from api.renderings import Rendering, Renderings
 
 INIT_SECONDS: Final = 5.0
 SEND_SECONDS: Final = 20.0  # until a client that does not read is given up
@@ -41,6 +44,7 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
         self,
         access: Access,
         rates: Rates,
+        renderings: Renderings,
         *,
         max_operations: int,
         init_seconds: float = INIT_SECONDS,
@@ -49,6 +53,7 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
         super().__init__()
         self.access = access
         self.rates = rates
+        self.renderings = renderings
         self.max_operations = max_operations
         self.init_seconds = init_seconds
         self.send_seconds = send_seconds
@@ -81,8 +86,8 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
 
     async def results(
         self, websocket: WebSocket, payload: Message
-    ) -> list[Any] | AsyncGenerator[Message, None]:
-        """Start an operation: its results to come, or a list of its errors."""
+    ) -> list[Any] | Message | Rendering:
+        """Start an operation: its one result, or those to come, or a list of its errors."""
         await self.rates.spend(websocket.scope["principal"])
         context = await self.get_context_for_request(websocket, payload)
         try:
@@ -93,39 +98,46 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
         if self.schema is None or self.http_handler is None:
             raise TypeError("the handler was not configured")
         if kind is OperationType.SUBSCRIPTION:
-            _, found = await subscribe(
-                self.schema,
-                payload,
-                context_value=context,
-                query_document=document,
-                query_validator=self.query_validator,
-                validation_rules=self.validation_rules,
-                introspection=self.introspection,
-                logger=self.logger,
-                error_formatter=self.error_formatter,
-                executor_class=RowExecutor,
+            return await self.renderings.get(
+                _asked(payload, websocket), partial(self._begin, payload, context, document)
             )
-            return found if isinstance(found, list) else self.told(found, context)
         _, result = await self.http_handler.execute_graphql_query(
             websocket, payload, context_value=context, query_document=document
         )
-        return _once(result) if "data" in result else list(result["errors"])
+        return result if "data" in result else list(result["errors"])
 
-    async def told(
-        self, results: AsyncGenerator[ExecutionResult, None], context: Context
-    ) -> AsyncGenerator[Message, None]:
-        """The results of a subscription, and with them how many rows it has lost so far."""
-        known = 0
-        async with aclosing(results):
-            async for result in results:
-                payload: Message = {"data": result.data}
-                if result.errors:
-                    payload["errors"] = [self.error_formatter(e, self.debug) for e in result.errors]
-                dropped = sum(listener.dropped for listener in context.listeners)
-                if dropped > known:
-                    known = dropped
-                    payload["extensions"] = {"dropped": dropped}
-                yield payload
+    async def _begin(
+        self, payload: Message, context: Context, document: DocumentNode
+    ) -> list[Any] | Rendering:
+        if self.schema is None:
+            raise TypeError("the handler was not configured")
+        _, found = await subscribe(
+            self.schema,
+            payload,
+            context_value=context,
+            query_document=document,
+            query_validator=self.query_validator,
+            validation_rules=self.validation_rules,
+            introspection=self.introspection,
+            logger=self.logger,
+            error_formatter=self.error_formatter,
+            executor_class=RowExecutor,
+        )
+        return (
+            found if isinstance(found, list) else Rendering(found, context.listeners, self.describe)
+        )
+
+    def describe(self, error: Exception) -> Message:
+        """An error as clients are told."""
+        formatted: Message = self.error_formatter(located_error(error), False)
+        return formatted
+
+
+def _asked(payload: Message, websocket: WebSocket) -> Hashable:
+    """What two subscriptions must share to have the same results: rights are those of a role."""
+    variables = encode(payload.get("variables"))
+    role = websocket.scope["principal"].role
+    return (payload["query"], payload.get("operationName"), variables, role)
 
 
 class Connection:
@@ -247,30 +259,40 @@ class Connection:
     async def _run(self, name: str, payload: Message) -> list[Any] | None:
         """Send all results of an operation; its errors if it came to none, or ended by one."""
         try:
-            results = await self._handler.results(self._websocket, payload)
-            if isinstance(results, list):
-                return results
-            async with aclosing(results):
-                async for result in results:
-                    await self._send({"id": name, "type": "next", "payload": result})
+            found = await self._handler.results(self._websocket, payload)
+            if isinstance(found, list):
+                return found
+            if isinstance(found, Rendering):
+                return await self._follow(name, found)
+            await self._send({"id": name, "type": "next", "payload": found})
         except (WebSocketDisconnect, Closed):
             raise
         except Exception as error:  # noqa: BLE001 - the client is told, masked, and the log more
-            return [self._handler.error_formatter(located_error(error), False)]
+            return [self._handler.describe(error)]
         return None
+
+    async def _follow(self, name: str, rendering: Rendering) -> list[Any] | None:
+        """Send what is rendered for all who asked the same; here what cannot be written at once."""
+        wire, tally = wire_of(self._websocket.scope), self._handler.renderings.tally
+        async with (
+            rendering.joined(name, wire, tally) as outbox,
+            aclosing(outbox.messages()) as messages,
+        ):
+            async for message in messages:
+                await self._send_text(message)
+        return outbox.errors
 
     async def _fail(self, name: str, errors: list[Any]) -> None:
         await self._send({"id": name, "type": "error", "payload": errors})
 
     async def _send(self, message: Message) -> None:
+        await self._send_text(encode(message))
+
+    async def _send_text(self, text: bytes) -> None:
         if self._websocket.application_state is not WebSocketState.CONNECTED:
             return
         try:
             async with asyncio.timeout(self._handler.send_seconds):
-                await self._websocket.send_text(encode(message).decode())
+                await self._websocket.send_text(text.decode())
         except TimeoutError as error:
             raise Closed(1013, "Too slow") from error
-
-
-async def _once(result: Message) -> AsyncGenerator[Message, None]:
-    yield result

@@ -63,7 +63,10 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "tickstream_postgres_connections": Figure(
         "gauge", "Connections of the pool that are open now, lent or idle.", ("state",)
     ),
-    "tickstream_api_subscriptions": Figure("gauge", "Subscriptions to latest rows that are open."),
+    "tickstream_api_subscriptions": Figure("gauge", "Subscriptions that are open."),
+    "tickstream_api_dropped_total": Figure(
+        "counter", "Rows that subscribers who read too slowly lost."
+    ),
     "tickstream_api_copied_symbols": Figure(
         "gauge", "Symbols whose latest rows this process has by itself."
     ),

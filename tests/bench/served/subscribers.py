@@ -15,7 +15,9 @@ import socket
 import sys
 from array import array
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
+from uuid import uuid4
 
 import numpy as np
 import orjson
@@ -33,7 +35,8 @@ UPGRADE: Final = (
 WANTED: Final = "symbol ts action pUp"
 _MANY: Final = " ".join(f"a{n}: pUp b{n}: ts" for n in range(150))
 _TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
-_SHORT, _MEDIUM, _LONG = 125, 126, 127
+PING: Final = bytes((_PING, 4))  # with four bytes, as the server sends them
+_SHORT, _MEDIUM = 125, 126
 _AT_ONCE: Final = 50  # clients that are let in side by side
 _SMALL: Final = 4096  # bytes that a client who does not read takes in
 
@@ -48,15 +51,16 @@ def framed(message: Any) -> bytes:
 
 
 class Client(asyncio.Protocol):
-    """One subscriber."""
+    """One subscriber; what comes is only kept, and read at the end: others wait for the core."""
 
-    def __init__(self, seen: "array[float]") -> None:
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._seen = seen
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self.acknowledged: asyncio.Future[None] = loop.create_future()
         self._left = b""
-        self._upgraded = False
+        self._kept = bytearray()
+        self._moments = array("d")  # when it came, and how much there was then
 
     def connection_made(self, transport: Any) -> None:
         """Keep what answers pings."""
@@ -64,47 +68,44 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
-        now = monotonic()
+        if self.acknowledged.done():
+            now = monotonic()
+            self._kept += data
+            self._moments.extend((now, len(self._kept)))
+            at = data.find(PING)  # no text has such bytes
+            if at >= 0:
+                begin = at + len(PING)
+                mask = bytes([_PONG, 0x80 | PING[1]]) + bytes(4)
+                self._transport.write(mask + data[begin : begin + PING[1]])
+            return
         self._left += data
-        if not self._upgraded:
-            head, found, rest = self._left.partition(b"\r\n\r\n")
-            if not found:
-                return
-            if b" 101 " not in head:
+        if not self.opened.done():
+            head, found, self._left = self._left.partition(b"\r\n\r\n")
+            if b" 101 " not in head or not found:
                 raise SystemExit(f"no socket: {head!r}")
-            self._upgraded, self._left = True, rest
             self.opened.set_result(None)
-        for text in self._texts():
-            message = orjson.loads(text)
-            if message["type"] == "next":
-                self._seen.append(message["payload"]["data"]["signals"]["pUp"])
-                self._seen.append(now)
-            elif message["type"] == "connection_ack":
-                self.acknowledged.set_result(None)
-            else:
-                raise SystemExit(f"not a signal: {message}")
+        for _, text in frames(self._left):
+            if orjson.loads(text) != {"type": "connection_ack"}:
+                raise SystemExit(f"not let in: {text!r}")
+            self.acknowledged.set_result(None)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The server has cut it."""
         if not self.ended.done():
             self.ended.set_result(None)
 
-    def _texts(self) -> Iterator[bytes]:
-        while len(self._left) >= 2:
-            size, begin = self._left[1], 2
-            if size in {_MEDIUM, _LONG}:
-                begin += 2 if size == _MEDIUM else 8
-                size = int.from_bytes(self._left[2:begin], "big")
-            if len(self._left) < begin + size:
-                return
-            text, kind = self._left[begin : begin + size], self._left[0]
-            self._left = self._left[begin + size :]
-            if kind == _PING:
-                self._transport.write(bytes([_PONG, 0x80 | size]) + bytes(4) + text)
-            elif kind == _TEXT:
-                yield text
-            elif not (kind == _CLOSE and self.acknowledged.done()):
-                raise SystemExit(f"not expected: {kind:#x} {text!r}")
+    def pairs(self) -> Iterator[float]:
+        """When each signal was published, and when it had come."""
+        came = iter(self._moments)
+        now, size = next(came, 0.0), next(came, 0.0)
+        for end, text in frames(bytes(self._kept)):
+            while size < end:
+                now, size = next(came), next(came)
+            message = orjson.loads(text)
+            if message["type"] != "next":
+                raise SystemExit(f"not a signal: {message}")
+            yield message["payload"]["data"]["signals"]["pUp"]
+            yield now
 
 
 class Deaf(Client):
@@ -116,10 +117,29 @@ class Deaf(Client):
             super().data_received(data)
 
 
-async def subscribe(port: int, key: str, query: str, symbols: list[str] | None, seen: Any) -> Any:
+def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The texts of whole frames, and where each ends."""
+    at = 0
+    while len(data) - at >= len(PING):
+        kind, size = data[at], data[at + 1]
+        at += 2
+        if size > _SHORT:
+            width = 2 if size == _MEDIUM else 8
+            size = int.from_bytes(data[at : at + width], "big")
+            at += width
+        at += size
+        if at > len(data):
+            return
+        if kind == _TEXT:
+            yield at, data[at - size : at]
+        elif kind not in {_PING, _CLOSE}:
+            raise SystemExit(f"not expected: {kind:#x}")
+
+
+async def subscribe(port: int, key: str, query: str, symbols: list[str] | None) -> Any:
     """A client that has asked; returns its transport and itself."""
     loop = asyncio.get_running_loop()
-    transport, client = await loop.create_connection(lambda: Client(seen), "127.0.0.1", port)
+    transport, client = await loop.create_connection(Client, "127.0.0.1", port)
     transport.write(UPGRADE.encode())
     await client.opened
     transport.write(
@@ -127,7 +147,8 @@ async def subscribe(port: int, key: str, query: str, symbols: list[str] | None, 
     )
     await client.acknowledged
     payload = {"query": query, "variables": {"s": symbols}}
-    transport.write(framed({"id": "1", "type": "subscribe", "payload": payload}))
+    # An id of its own, as client libraries make them.
+    transport.write(framed({"id": str(uuid4()), "type": "subscribe", "payload": payload}))
     return transport, client
 
 
@@ -137,7 +158,7 @@ async def stalled(port: int, key: str) -> Any:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL)
     sock.connect(("127.0.0.1", port))
     loop = asyncio.get_running_loop()
-    transport, client = await loop.create_connection(lambda: Deaf(array("d")), sock=sock)
+    transport, client = await loop.create_connection(Deaf, sock=sock)
     transport.write(UPGRADE.encode())
     await client.opened
     transport.write(
@@ -151,14 +172,13 @@ async def stalled(port: int, key: str) -> Any:
 
 
 async def _run(asked: argparse.Namespace, key: str) -> dict[str, Any]:
-    seen = array("d")
     query = f"subscription($s: [String!]) {{ signals(symbols: $s) {{ {WANTED} }} }}"
     limit = asyncio.Semaphore(_AT_ONCE)
 
     async def one(number: int) -> Any:
         wanted = [f"S{number % asked.symbols}"] if asked.symbols else None
         async with limit:
-            return await subscribe(asked.port, key, query, wanted, seen)
+            return await subscribe(asked.port, key, query, wanted)
 
     clients = await asyncio.gather(*map(one, range(asked.count)))
     slow = [await stalled(asked.port, key) for _ in range(asked.stalled)]
@@ -166,6 +186,7 @@ async def _run(asked: argparse.Namespace, key: str) -> dict[str, Any]:
     sys.stdout.flush()
     line = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     begin, end = map(float, line.split())
+    seen = array("d", chain.from_iterable(client.pairs() for _, client in clients))
     pairs = np.frombuffer(seen, dtype="f8").reshape(-1, 2)
     pairs = pairs[(pairs[:, 0] >= begin) & (pairs[:, 0] < end)]
     times = (pairs[:, 1] - pairs[:, 0]) * 1e3

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -68,13 +68,13 @@ async def subscribed(host: str, *symbols: str) -> AsyncIterator[ClientConnection
 
 
 @asynccontextmanager
-async def operating(host: str, query: str) -> AsyncIterator[ClientConnection]:
+async def operating(host: str, query: str, name: str = "1") -> AsyncIterator[ClientConnection]:
     """A WebSocket with one operation."""
     address = f"ws://{host}/graphql"
     async with connect(address, subprotocols=["graphql-transport-ws"]) as websocket:  # type: ignore[list-item]  # a NewType of str
         await websocket.send('{"type": "connection_init"}')
         assert json.loads(await websocket.recv()) == {"type": "connection_ack"}
-        message = {"id": "1", "type": "subscribe", "payload": {"query": query}}
+        message = {"id": name, "type": "subscribe", "payload": {"query": query}}
         await websocket.send(json.dumps(message))
         # Messages are taken in order: with the answer to this the subscription is there.
         await websocket.send('{"type": "ping"}')
@@ -158,6 +158,35 @@ async def test_every_followed_stage_is_pushed(settings: Settings, feed: Feed) ->
                     if offset > first:
                         row = (await next_of(websocket))[field]
                     assert row == {"symbol": "A", "offset": str(offset)}
+
+
+async def test_many_share_a_rendering(settings: Settings, feed: Feed) -> None:
+    """Each gets all results with its id, whatever their size; who does not read slows nobody."""
+    more = ("", "pUp action ts", " ".join(f"{'a' * 240}{n}: ts" for n in range(300)))
+    documents = [f"subscription {{ signals {{ offset {fields} }} }}" for fields in more]
+    async with running(settings) as (_, host), AsyncExitStack() as stack:
+        await ready(host)
+        readers: list[tuple[str, ClientConnection]] = []
+        for number, document in enumerate([*documents, *documents[:2]]):
+            name = f"{number}" * (1 + 99 * (number % 2))
+            websocket = await stack.enter_async_context(operating(host, document, name))
+            assert websocket.protocol.extensions == []  # it has offered to take compressed frames
+            readers.append((name, websocket))
+        deaf = await stack.enter_async_context(operating(host, documents[2], "deaf"))
+        deaf.transport.pause_reading()
+        await asyncio.sleep(0.5)
+        for offset in range(60):
+            await feed.cache_only({"signals": make_rows("signals", "A", 1, offset)})
+            for name, websocket in readers:
+                message = json.loads(await asyncio.wait_for(websocket.recv(), 10))
+                assert (message["id"], message["type"]) == (name, "next")
+                assert message["payload"]["data"]["signals"]["offset"] == str(offset)
+                assert message["payload"].keys() == {"data"}
+        deaf.transport.resume_reading()
+        for offset in range(60):  # the socket takes some, the rest has waited
+            message = json.loads(await asyncio.wait_for(deaf.recv(), 10))
+            assert (message["id"], message["type"]) == ("deaf", "next")
+            assert message["payload"]["data"]["signals"]["offset"] == str(offset)
 
 
 async def test_sigterm_ends_an_idle_server(settings: Settings) -> None:

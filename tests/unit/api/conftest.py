@@ -11,6 +11,7 @@ from api.app import create_access, create_graphql
 from api.hub import Hubs
 from api.mirror import Mirror
 from api.rates import Lease, Rates
+from api.renderings import Renderings
 from api.services import Services
 from api.topics import Topics
 from pipeline.cache.buckets import Grant
@@ -50,6 +51,7 @@ class FakeServices:
         self.settings = Settings(postgres="postgresql://nowhere", redis="redis://nowhere")
         self.hubs = Hubs(lambda _stage: nullcontext())
         self.topics = Topics(None)
+        self.renderings = Renderings()
         self.lives = FakeLives()
         self.mirror = Mirror(self.lives, symbols=10)
         self.calls: list[tuple[str, str, int]] = []

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from api import execution
 from api.context import Context
+from api.encoding import encode
 from api.execution import RowExecutor
 from api.latest import LatestLoader
 from api.mirror import Mirror
 from api.names import LATEST
 from api.principals import LOCAL, Principal
 from api.services import Services
-from api.transport import encode
 from pipeline.errors import UnavailableError
 from pipeline.store.keys import Role
 from schemas.blocks import STAGES
