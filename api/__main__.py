@@ -23,8 +23,11 @@ _GRACE: Final = 5  # seconds for requests under way at the end
 _WS_MAX: Final = 256 * 1024  # bytes of one message of a client
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A user's mistake is one of our errors."""
+
     def error(self, message: str) -> NoReturn:
+        """Tell it."""
         raise MisuseError(message)
 
 
@@ -34,7 +37,7 @@ def read_arguments(arguments: Sequence[str]) -> Settings:
     Raises:
         MisuseError: an argument is unknown or does not fit.
     """
-    parser = _Parser(prog="api", description="Serve the GraphQL API.")
+    parser = Parser(prog="api", description="Serve the GraphQL API.")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--host", help="an address of this machine, default 127.0.0.1")
     parser.add_argument("--port", help="default 8000; 0 takes any free one")
@@ -93,6 +96,9 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     configure_logs(settings)
     app = create_app(settings)
+    if settings.rpc.fused:
+        # A port that is taken is told in a line now; grpc takes it when the loop runs.
+        bind(settings.rpc.host, settings.rpc.port, auth=settings.api.auth).close()
     sock = bind(settings.api.host, settings.api.port, auth=settings.api.auth)
     config = uvicorn.Config(
         app,

@@ -1,9 +1,8 @@
 """The ASGI application."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from ariadne.asgi import GraphQL
@@ -15,6 +14,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Route, WebSocketRoute
 
 from api.access import Access
+from api.backing import create_backing
 from api.context import Context
 from api.costs import check_cost
 from api.errors import format_error
@@ -29,9 +29,7 @@ from api.schema import build_schema
 from api.services import Services
 from api.transport import HTTPHandler
 from api.websocket import WebSocketHandler
-from pipeline.cache.buckets import Buckets
 from pipeline.settings import Settings
-from pipeline.store.keys import KeyRecord, valid_keys
 
 PATH: Final = "/graphql"
 # Ariadne logs each error with its traceback; `format_error` has said what there is to say.
@@ -46,22 +44,18 @@ def create_app(settings: Settings) -> Starlette:
         MisuseError: the address of one of them is not set, or a key for tokens cannot be used.
         UnavailableError: the address of Redis cannot be read.
     """
-    services = Services(settings)
-    access = create_access(services)
-    rates = Rates(settings.api, Buckets(services.cache).lease)
-    graphql = create_graphql(services, access, rates)
+    backing = create_backing(settings)
+    graphql = create_graphql(backing.services, backing.access, backing.rates)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        await services.start()
-        watching = asyncio.create_task(access.run())
-        try:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(backing.running())
+            if settings.rpc.fused:
+                from api.rpc.server import serving  # noqa: PLC0415 - only who wants it loads gRPC
+
+                await stack.enter_async_context(serving(backing))
             yield
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-            await rates.close()
-            await services.stop()
 
     routes = [
         Route(PATH, graphql, methods=None),
@@ -74,23 +68,9 @@ def create_app(settings: Settings) -> Starlette:
     # A page of another origin knows no key: where keys are demanded it is like any other client.
     middleware = [] if settings.api.auth else [Middleware(LocalOnly)]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=middleware)
-    app.state.services = services
-    app.state.access = access
+    app.state.services = backing.services
+    app.state.access = backing.access
     return app
-
-
-def create_access(services: Services) -> Access:
-    """Who is let in, by the keys of Postgres.
-
-    Raises:
-        MisuseError: a key for tokens cannot be used.
-    """
-
-    async def read() -> Mapping[str, KeyRecord]:
-        async with services.postgres() as pool:
-            return await valid_keys(pool)
-
-    return Access(services.settings.api, read)
 
 
 def create_graphql(services: Services, access: Access, rates: Rates) -> GraphQL:

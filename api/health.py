@@ -53,6 +53,11 @@ def _is_admin(request: Request) -> bool:
         return False
 
 
+async def is_ready(services: Services, access: Access) -> bool:
+    """Whether what cannot be missed is there: Postgres, and the keys where they are demanded."""
+    return access.ready and (await _check(services.read_symbols))["ok"]
+
+
 async def check_all(services: Services) -> dict[str, dict[str, Any]]:
     """Each server by its name: whether it answers, in how many seconds, or why not."""
     names = ("postgres", "redis")

@@ -68,7 +68,12 @@ def _run(row: Row) -> tuple[str, str]:
 @query.field("services")
 async def resolve_services(_: None, info: Info) -> list[Row]:
     """Whether each server answers."""
-    found = await check_all(info.context.services)
+    return await checked_services(info.context)
+
+
+async def checked_services(context: Context) -> list[Row]:
+    """Each server behind the API with the time of its answer, or why there is none."""
+    found = await check_all(context.services)
     return [
         {"seconds": None, "error": None, **check, "name": name} for name, check in found.items()
     ]

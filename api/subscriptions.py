@@ -1,6 +1,7 @@
 """The resolvers of what is pushed: the latest rows from the cache, fills and alerts from Kafka."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from ariadne import SubscriptionType
@@ -9,6 +10,7 @@ from graphql import GraphQLResolveInfo
 from api.arguments import checked
 from api.context import Context
 from api.errors import ApiError, Code
+from api.hub import Listener
 from api.names import FOLLOWED
 from api.topics import FILLS
 from schemas.topics import ALERTS
@@ -27,25 +29,27 @@ def source_of(stage: str) -> Source:
     async def source(
         _: None, info: Info, symbols: list[str] | None = None
     ) -> AsyncGenerator[Row, None]:
-        context = info.context
-        with context.services.hubs.subscribed(stage, _wanted(symbols)) as listener:
-            context.listeners.append(listener)
+        async with listening(info.context, stage, symbols) as listener:
             while True:
                 yield await listener.take()
 
     return source
 
 
-@subscription.source("fills")
-async def source_fills(
-    _: None, info: Info, symbols: list[str] | None = None
-) -> AsyncGenerator[Row, None]:
-    """Every fill from now on."""
-    context = info.context
-    async with context.services.topics.subscribed(FILLS, _wanted(symbols)) as listener:
+@asynccontextmanager
+async def listening(
+    context: Context, stage: str, symbols: Sequence[str] | None
+) -> AsyncIterator[Listener]:
+    """A listener to these symbols of a stage that can be followed, or of fills; None: to all."""
+    names = wanted(symbols)
+    async with AsyncExitStack() as stack:
+        listener = (
+            await stack.enter_async_context(context.services.topics.subscribed(FILLS, names))
+            if stage == FILLS
+            else stack.enter_context(context.services.hubs.subscribed(stage, names))
+        )
         context.listeners.append(listener)
-        while True:
-            yield await listener.take()
+        yield listener
 
 
 @subscription.source("alerts")
@@ -54,7 +58,7 @@ async def source_alerts(
 ) -> AsyncGenerator[Row, None]:
     """Every alert from now on."""
     context = info.context
-    async with context.services.topics.subscribed(ALERTS, _wanted(symbols)) as listener:
+    async with context.services.topics.subscribed(ALERTS, wanted(symbols)) as listener:
         context.listeners.append(listener)
         while True:
             row = await listener.take()
@@ -62,7 +66,12 @@ async def source_alerts(
                 yield row
 
 
-def _wanted(symbols: list[str] | None) -> set[str] | None:
+def wanted(symbols: Sequence[str] | None) -> set[str] | None:
+    """The symbols that one who subscribes has named; None: all.
+
+    Raises:
+        ApiError: too many, or one cannot be a symbol.
+    """
     if symbols is None:
         return None
     if len(symbols) > NAMES_MAX:
@@ -76,7 +85,7 @@ def _published(row: Row, _: Info, **_arguments: Any) -> Row:
     return row
 
 
-for _stage, _field in FOLLOWED.items():
+for _stage, _field in {**FOLLOWED, FILLS: "fills"}.items():
     subscription.set_source(_field, source_of(_stage))
 for _field in (*FOLLOWED.values(), "fills", "alerts"):
     subscription.set_field(_field, _published)

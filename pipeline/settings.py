@@ -159,6 +159,16 @@ class ApiSettings(_Group):
     )
 
 
+class RpcSettings(_Group):
+    """The gRPC server; who is let in, rates and pages are those of `api`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(50_051, ge=0, le=65_535, description="0: a free one")
+    fused: bool = Field(False, description="`tickstream api` (and `up`) serves it, too")
+    streams_max: int = Field(100, ge=1, description="calls at once on a connection")
+    calls_max: int = Field(1000, ge=1, description="calls at once at a process")
+
+
 class JobsSettings(_Group):
     """Replays and backtests that are asked for by GraphQL, and trainings by a schedule."""
 
@@ -296,6 +306,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     cache: CacheSettings = CacheSettings()
     api: ApiSettings = ApiSettings()
+    rpc: RpcSettings = RpcSettings()
     replay: ReplaySettings = ReplaySettings()
     jobs: JobsSettings = JobsSettings()
     calls: CallsSettings = CallsSettings()

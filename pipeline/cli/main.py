@@ -13,7 +13,7 @@ from pipeline.cli.keys import keys
 from pipeline.cli.leakcheck import leakcheck
 from pipeline.cli.models import models
 from pipeline.cli.parity import parity
-from pipeline.cli.process import api, worker
+from pipeline.cli.process import api, rpc, worker
 from pipeline.cli.publish import publish
 from pipeline.cli.replay import replay
 from pipeline.cli.sweep import sweep, walkforward
@@ -63,8 +63,8 @@ def cli() -> None:
 
 
 for command in (
-    demo, up, publish, worker, api, replay, backtest, parity, leakcheck, sweep, walkforward, train,
-    models, topics, migrate, keys, doctor, schema,
+    demo, up, publish, worker, api, rpc, replay, backtest, parity, leakcheck, sweep, walkforward,
+    train, models, topics, migrate, keys, doctor, schema,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -1,4 +1,4 @@
-"""`worker` and `api`: one process each, by replacing this one."""
+"""`worker`, `api` and `rpc`: one process each, by replacing this one."""
 
 import os
 import sys
@@ -56,3 +56,23 @@ def api(sets: tuple[str, ...], data_dir: Path | None, host: str | None, port: in
     """Run the GraphQL API."""
     more = [*(("--host", host) if host else ()), *(("--port", str(port)) if port else ())]
     _become("api", sets, data_dir, *more)
+
+
+@click.command()
+@SETS
+@DATA_DIR
+@click.option(
+    "--service",
+    type=click.Choice(["all", "feature", "prediction", "trading"]),
+    default="all",
+    show_default=True,
+    help="Whose stages are served.",
+)
+@click.option("--host", help="Address to bind to; others than loopback take --set api.auth=true.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port to bind to; 0: a free one.")
+def rpc(
+    sets: tuple[str, ...], data_dir: Path | None, service: str, host: str | None, port: int | None
+) -> None:
+    """Run the gRPC server."""
+    more = [*(("--host", host) if host else ()), *(() if port is None else ("--port", str(port)))]
+    _become("api.rpc", sets, data_dir, "--service", service, *more)

@@ -52,10 +52,11 @@ class Stack:
 
     def lines(self) -> list[str]:
         """Every address served, for people."""
-        graphql = self.api_url
+        graphql, rpc = self.api_url, self.settings.rpc
         return [
             f"GraphQL   {graphql}",
             f"          {graphql.replace('http', 'ws')} (graphql-transport-ws)",
+            *([f"gRPC      {rpc.host}:{rpc.port}"] if rpc.fused and rpc.port else []),
             *(
                 f"{name:9} {without_password(address)}"
                 for name, address in asdict(self.addresses).items()

@@ -41,6 +41,7 @@ def test_the_lower_floors_load_without_faust_and_the_web(name: str) -> None:
         "starlette",
         "uvicorn",
         "graphql",
+        "grpc",
         "agents",
         "api",
     }

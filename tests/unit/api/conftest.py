@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from api.access import Access
-from api.app import create_access, create_graphql
+from api.app import create_graphql
+from api.backing import create_access
 from api.hub import Hubs
 from api.mirror import Mirror
 from api.rates import Lease, Rates
