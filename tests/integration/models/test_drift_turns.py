@@ -200,8 +200,11 @@ async def test_a_turn_that_dies_is_done_again(
     async def dies(*_: Any) -> None:
         raise UnavailableError("Postgres does not answer")
 
-    async def dies_inside(pool: Pool, service: str, number: int, now: Any, alarms: Any) -> None:
-        await keep(pool, service, number, now, [*alarms, {**alarms[0], "kind": "no such kind"}])
+    async def dies_inside(
+        pool: Pool, service: str, number: int, now: Any, alarms: Any, series: Any
+    ) -> None:
+        wrong = {**alarms[0], "kind": "no such kind"}
+        await keep(pool, service, number, now, [*alarms, wrong], series)
 
     for failing in (dies, dies_inside):
         with monkeypatch.context() as patch:
