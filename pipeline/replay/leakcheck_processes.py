@@ -21,7 +21,7 @@ def apart(task: Task) -> Result:
     """
     context = multiprocessing.get_context("forkserver")
     # The server loads once what every process would load anew: this, and the kernels.
-    loaded = [name for name in sys.modules if name.startswith(_OURS)]
+    loaded = [name for name in tuple(sys.modules) if name.startswith(_OURS)]
     context.set_forkserver_preload([_READY, *loaded])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_deliver, args=(theirs, task), daemon=True)
