@@ -1,11 +1,14 @@
 """DataFrames as JSON documents and back: every column with its type, NaN and NaT as null."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import orjson
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MARK: Final = "frame"
 _TIMES: Final = "mM"  # kinds of numpy: points and lengths of time
@@ -18,7 +21,7 @@ def encode_value(value: Any) -> bytes:
         TypeError: it holds what JSON cannot say.
         ValueError: a frame holds an infinity, which would come back as null, or names twice.
     """
-    shown = {_MARK: _shown(value)} if isinstance(value, pd.DataFrame) else value
+    shown = {_MARK: _shown(value)} if _is_frame(value) else value
     return orjson.dumps(shown, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -30,7 +33,27 @@ def decode_value(text: bytes | str) -> Any:
     return found
 
 
-def _shown(frame: pd.DataFrame) -> dict[str, Any]:
+def table_of(rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
+    """Rows as a table, a column for each name that one of them has."""
+    import pandas as pd  # noqa: PLC0415 -- half a second that only who wants frames waits for
+
+    return pd.DataFrame(list(rows))
+
+
+def rows_of(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """The rows of a table; what is missing is None."""
+    missing = table.isna()
+    found = table.astype(object).where(~missing, None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in found]
+
+
+def _is_frame(value: Any) -> bool:
+    # Who has one has pandas.
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, pandas.DataFrame)
+
+
+def _shown(frame: "pd.DataFrame") -> dict[str, Any]:
     if not frame.columns.is_unique or not all(isinstance(name, str) for name in frame.columns):
         raise ValueError("the columns of a cached frame are texts, each once")
     return {
@@ -41,6 +64,8 @@ def _shown(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _series(series: "pd.Series[Any]") -> dict[str, Any]:
+    import pandas as pd  # noqa: PLC0415 -- as above
+
     kind = series.dtype
     if kind.kind in _TIMES:
         missing = series.isna().to_numpy()
@@ -53,7 +78,9 @@ def _series(series: "pd.Series[Any]") -> dict[str, Any]:
     return {"type": str(kind), "values": values}
 
 
-def _frame(shown: Mapping[str, Any]) -> pd.DataFrame:
+def _frame(shown: Mapping[str, Any]) -> "pd.DataFrame":
+    import pandas as pd  # noqa: PLC0415 -- as above
+
     columns = {name: _values(one) for name, one in shown["columns"].items()}
     index = pd.Index(_values(shown["index"]), name=shown["name"])
     frame = pd.DataFrame(columns, index=range(len(index)))
@@ -61,6 +88,8 @@ def _frame(shown: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _values(shown: Mapping[str, Any]) -> "pd.Series[Any]":
+    import pandas as pd  # noqa: PLC0415 -- as above
+
     kind = pd.api.types.pandas_dtype(shown["type"])
     if kind.kind in _TIMES:  # numbers of its unit; NaT is the least of them
         numbers = [np.iinfo(np.int64).min if one is None else one for one in shown["values"]]

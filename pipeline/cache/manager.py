@@ -7,18 +7,19 @@ whoever writes it. Figures (`metrics`) are values that anybody may compute again
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import uuid4
-
-import pandas as pd
 
 from pipeline.cache.documents import refilled
 from pipeline.cache.figures import CacheFigures
-from pipeline.cache.frames import decode_value, encode_value
+from pipeline.cache.frames import decode_value, encode_value, rows_of, table_of
 from pipeline.cache.kinds import EVENTS, KINDS, METRICS, STAGE_OF, Key, escaped, parts_of, text_of
 from pipeline.cache.latest import ABSENT, FAILURES, FORGOTTEN, Cache, entries
 from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SCANNED: Final = 500  # keys a step of SCAN looks at
 _LEFT_ALONE: Final = 1.0  # seconds that a cache which failed is not asked again
@@ -110,20 +111,18 @@ class CacheManager:
         seconds = self._settings.absent_ttl
         await self._ask(lambda: self._cache.set_many(texts, seconds, if_missing=True))
 
-    async def get_frame(self, kind: str, symbols: Sequence[str], part: str = "") -> pd.DataFrame:
+    async def get_frame(self, kind: str, symbols: Sequence[str], part: str = "") -> "pd.DataFrame":
         """The latest rows of symbols as a table, one row each, those without left out.
 
         Raises:
             UnavailableError: Redis is away or slow, or was a moment ago.
         """
         found = await self.get_many(kind, symbols, part)
-        return pd.DataFrame([row for row in found.values() if row is not None])
+        return table_of(row for row in found.values() if row is not None)
 
-    async def set_frame(self, kind: str, frame: pd.DataFrame) -> int:
+    async def set_frame(self, kind: str, frame: "pd.DataFrame") -> int:
         """Keep rows of a table of latest rows, as `get_frame` gives it. Raises as `set_many`."""
-        missing = frame.isna()
-        rows = frame.astype(object).where(~missing, None).to_dict("records")
-        return await self.set_many(kind, {row["symbol"]: row for row in rows})
+        return await self.set_many(kind, {row["symbol"]: row for row in rows_of(frame)})
 
     async def read(
         self, kind: str, symbol: str, load: Callable[[], Awaitable[Any]], part: str = ""

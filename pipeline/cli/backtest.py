@@ -10,16 +10,13 @@ import click
 from pipeline.cli.options import (
     BAR,
     DATA_DIR,
-    FACTORS,
-    FOLD,
     JSON,
     SETS,
-    ZONE,
-    reading_of,
     settings_of,
     time_option,
 )
 from pipeline.cli.progress import Progress, display, figures_line
+from pipeline.cli.reading import FACTORS, FOLD, ZONE, reading_of
 from pipeline.cli.replay import FROM, TO, fitting, replay_served
 from pipeline.replay.backtest import REPORT
 from pipeline.replay.backtest import backtest as run_backtest

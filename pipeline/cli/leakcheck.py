@@ -12,16 +12,13 @@ from pipeline.cli.inputs import ticks_reader
 from pipeline.cli.options import (
     BAR,
     DATA_DIR,
-    FACTORS,
-    FOLD,
     JSON,
     SETS,
-    ZONE,
-    reading_of,
     settings_of,
     time_option,
 )
 from pipeline.cli.progress import Progress, display
+from pipeline.cli.reading import FACTORS, FOLD, ZONE, reading_of
 from pipeline.cli.replay import CACHE, FROM, OFFSETS, TO
 from pipeline.disk import write_whole
 from pipeline.errors import MisuseError, TickstreamError

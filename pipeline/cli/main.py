@@ -1,32 +1,55 @@
 """`tickstream`: the commands, and errors as one line with the right exit code."""
 
 import sys
+from importlib import import_module
 from typing import Any, Final, NoReturn
 
 import click
 
-from pipeline.cli.administration import doctor, migrate, schema, topics
-from pipeline.cli.backtest import backtest
-from pipeline.cli.demo import demo
 from pipeline.cli.interrupts import keep_interrupts, raise_kept
-from pipeline.cli.keys import keys
-from pipeline.cli.leakcheck import leakcheck
-from pipeline.cli.models import models
-from pipeline.cli.parity import parity
-from pipeline.cli.process import api, rpc, worker
-from pipeline.cli.publish import publish
-from pipeline.cli.replay import replay
-from pipeline.cli.sweep import sweep, walkforward
-from pipeline.cli.train import train
-from pipeline.cli.up import up
 from pipeline.errors import TickstreamError
 from pipeline.telemetry.logs import silence_drivers
 
 _INTERRUPTED: Final = 130
+# Each with its module, which is loaded when it is called: who rolls a version back in haste does
+# not wait for the kernels of a backtest.
+_MODULES: Final = {
+    "demo": "demo",
+    "up": "up",
+    "publish": "publish",
+    "worker": "process",
+    "api": "process",
+    "rpc": "process",
+    "replay": "replay",
+    "backtest": "backtest",
+    "parity": "parity",
+    "leakcheck": "leakcheck",
+    "sweep": "sweep",
+    "walkforward": "sweep",
+    "train": "train",
+    "models": "models",
+    "topics": "administration",
+    "migrate": "administration",
+    "keys": "keys",
+    "doctor": "administration",
+    "schema": "administration",
+}
 
 
 class _Group(click.Group):
     """Turns our errors into one line on standard error."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click has it
+        """The names, in order."""
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """A command by its name, from its module."""
+        if cmd_name not in _MODULES:
+            return None
+        module = import_module(f"pipeline.cli.{_MODULES[cmd_name]}")
+        found: click.Command = getattr(module, cmd_name)
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -60,13 +83,6 @@ def _tell(ctx: click.Context, error: TickstreamError) -> NoReturn:
 @click.version_option(package_name="tickstream")
 def cli() -> None:
     """Prices in, signals out, and any stretch of it replayed by the same code."""
-
-
-for command in (
-    demo, up, publish, worker, api, rpc, replay, backtest, parity, leakcheck, sweep, walkforward,
-    train, models, topics, migrate, keys, doctor, schema,
-):  # fmt: skip
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -6,22 +6,21 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import uvloop
 from platformdirs import user_cache_path, user_data_path
 
-from pipeline.bus.ranges import Limits
 from pipeline.errors import MisuseError
 from pipeline.servers import Addresses, running_addresses, start_servers
 from pipeline.settings import Settings, load_settings
-from pipeline.sources.factors import read_factors
-from pipeline.sources.files import Reading
-from pipeline.sources.localtime import Fold, LocalTimes
 from pipeline.stages.bars import parse_clock
 from pipeline.store.pool import Pool, pooled
 from schemas.times import NO_TIME, parse_time
+
+if TYPE_CHECKING:
+    from pipeline.bus.ranges import Limits
 
 _OFFSETS: Final = re.compile(r"([0-9]{1,9}):([0-9]{0,18})-([0-9]{0,18})")
 T = TypeVar("T")
@@ -41,19 +40,6 @@ DATA_DIR: Final = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the embedded servers keep their data.",
-)
-FACTORS: Final = click.option(
-    "--factors",
-    type=click.Path(path_type=Path),
-    help="CSV of corporate actions: symbol, date, price_factor, split_factor.",
-)
-ZONE: Final = click.option("--zone", help="Zone of times that name none, as America/Chicago.")
-FOLD: Final = click.option(
-    "--fold",
-    default="refuse",
-    show_default=True,
-    type=click.Choice(["first", "second", "refuse"]),
-    help="Which one of a local time that comes twice.",
 )
 JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -168,7 +154,7 @@ def time_option(text: str | None, name: str) -> int | None:
     return ns
 
 
-def offsets_option(texts: tuple[str, ...]) -> dict[int, Limits] | None:
+def offsets_option(texts: tuple[str, ...]) -> "dict[int, Limits] | None":
     """`--offsets` as limits by partition; None without any.
 
     Raises:
@@ -193,14 +179,6 @@ def _number(digits: str) -> int | None:
 def topics_cache() -> Path:
     """Where messages of topics are kept."""
     return user_cache_path("tickstream") / "topics"
-
-
-def reading_of(factors: Path | None, zone: str | None, fold: Fold) -> Reading:
-    """How to read a tick file, by the options."""
-    return Reading(
-        read_factors(factors) if factors is not None else None,
-        LocalTimes(zone, fold) if zone is not None else None,
-    )
 
 
 def on_terminal() -> bool:

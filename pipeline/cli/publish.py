@@ -10,17 +10,14 @@ from pipeline.bus.publisher import Publisher
 from pipeline.bus.topics import ensure_topics
 from pipeline.cli.options import (
     DATA_DIR,
-    FACTORS,
-    FOLD,
     SETS,
-    ZONE,
     demand,
     named_or_running,
-    reading_of,
     run,
     settings_of,
 )
 from pipeline.cli.progress import Progress
+from pipeline.cli.reading import FACTORS, FOLD, ZONE, reading_of
 from pipeline.errors import MisuseError
 from pipeline.sources.feed import Pace, publish_file
 from pipeline.sources.localtime import Fold

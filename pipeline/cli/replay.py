@@ -11,21 +11,18 @@ from pipeline.bus.ranges import Limits, Request, first_ms
 from pipeline.cli.options import (
     BAR,
     DATA_DIR,
-    FACTORS,
-    FOLD,
     JSON,
     SETS,
-    ZONE,
     demand,
     named_or_running,
     offsets_option,
-    reading_of,
     run,
     settings_of,
     time_option,
     topics_cache,
 )
 from pipeline.cli.progress import Progress, display
+from pipeline.cli.reading import FACTORS, FOLD, ZONE, reading_of
 from pipeline.errors import MisuseError
 from pipeline.models.activations import NONE_PLANNED, of_live_run
 from pipeline.replay.engine import (

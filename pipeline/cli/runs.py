@@ -15,16 +15,13 @@ from pipeline.cli.inputs import ticks_reader
 from pipeline.cli.options import (
     BAR,
     DATA_DIR,
-    FACTORS,
-    FOLD,
     JSON,
     SETS,
-    ZONE,
-    reading_of,
     sets_of,
     settings_of,
     time_option,
 )
+from pipeline.cli.reading import FACTORS, FOLD, ZONE, reading_of
 from pipeline.cli.replay import FROM, TO
 from pipeline.errors import MisuseError
 from pipeline.replay.executors import Places, cluster, processes

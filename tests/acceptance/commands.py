@@ -133,6 +133,30 @@ class Worker:
             self.kill()
 
 
+@contextlib.contextmanager
+def served(addresses: Addresses, *sets: str) -> Iterator[str]:
+    """The API as a process of its own on named servers, open on loopback; its address."""
+    port = free_port()
+    named = [part for one in sets for part in ("--set", one)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api", "--port", str(port), *named],
+        env=environment(naming(addresses)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(answers, 60.0, "the API")
+        yield f"http://127.0.0.1:{port}/graphql"
+    finally:
+        process.terminate()
+        process.wait(30.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Up:
     """A running `tickstream up`."""

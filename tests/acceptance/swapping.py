@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import lightgbm
 import numpy as np
 
@@ -42,7 +43,8 @@ class Swapped:
     """What was done, and how long it took: seconds."""
 
     versions: list[str]
-    rollback: float = 0.0  # from the start of the command to the first stored row
+    rollback: float = 0.0  # from the mutation that asks for it to the first stored row
+    by_command: float = 0.0  # from the start of `tickstream models rollback` to the same
     command: float = 0.0  # of it, until the command had ended
     ticks: int = 0
     killed_at: dict[int, int] = field(default_factory=dict)  # marks
@@ -55,8 +57,11 @@ async def register(addresses: Addresses) -> list[str]:
         return [(await registry.register(pool, "gbdt", body)).version for body in bodies]
 
 
-async def live(worker: Worker, addresses: Addresses, ticks: Path) -> Swapped:
-    """Feed; promote three times, kill behind the third, go back once; all the while it runs."""
+async def live(worker: Worker, addresses: Addresses, url: str, ticks: Path) -> Swapped:
+    """Feed; promote three times, kill behind the third, go back, forth and back; it runs on.
+
+    Args: `url` is that of GraphQL, by which the last two are done.
+    """
     told = Swapped(await register(addresses))
     pace = UntilTold(rate=RATE)
     async with Publisher(addresses.kafka) as publisher, asyncio.TaskGroup() as group:
@@ -72,11 +77,21 @@ async def live(worker: Worker, addresses: Addresses, ticks: Path) -> Swapped:
                 worker.start()
             await _spoken(addresses, generation, len(SYMBOLS))
         await asyncio.sleep(1.0)
+        generation = len(told.versions) + 1
         began = monotonic()
-        seen = group.create_task(_spoken(addresses, len(told.versions) + 1, 1))
+        seen = group.create_task(_spoken(addresses, generation, 1))
         await _command(addresses, "rollback", "gbdt")
         told.command = monotonic() - began
-        told.rollback = await seen - began
+        told.by_command = await seen - began
+        await asyncio.sleep(1.0)
+        async with httpx.AsyncClient() as client:
+            await _mutation(client, url, f'promoteModel(version: "{told.versions[-1]}", ')
+            await _spoken(addresses, generation + 1, len(SYMBOLS))
+            await asyncio.sleep(1.0)
+            seen = group.create_task(_spoken(addresses, generation + 2, 1))
+            began = monotonic()
+            await _mutation(client, url, 'rollbackModel(model: "gbdt", ')
+            told.rollback = await seen - began
         await asyncio.sleep(1.0)
         pace.hurry.append(True)
         told.ticks = await feeding
@@ -93,6 +108,12 @@ async def _command(addresses: Addresses, *arguments: str) -> None:
         tickstream, "models", *arguments, "--bar", CLOCK, values=naming(addresses)
     )
     assert done.returncode == 0, done.stderr
+
+
+async def _mutation(client: httpx.AsyncClient, url: str, asked: str) -> None:
+    query = f'mutation {{ {asked}reason: "a test") {{ version }} }}'
+    answer = (await client.post(url, json={"query": query})).json()
+    assert "errors" not in answer, answer
 
 
 async def _spoken(addresses: Addresses, generation: int, partitions: int) -> float:

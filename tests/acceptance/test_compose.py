@@ -42,7 +42,9 @@ def test_every_command_parses(compose: dict[str, Any]) -> None:
     assert {command[0] for command in ours.values()} == set(OURS)
     for name, command in ours.items():
         with click.Context(cli) as parent:
-            found = cli.commands[command[0]].make_context(command[0], command[1:], parent=parent)
+            called = cli.get_command(parent, command[0])
+            assert called is not None, name
+            found = called.make_context(command[0], command[1:], parent=parent)
         assert found.params, name
 
 

@@ -24,7 +24,7 @@ from tests.bench.live.knobs import knob
 from tests.bench.live.telling import table, tell
 from tests.bench.served.ground import ground
 
-DAYS: Final = 12  # nine settled, two that are left open to late writers, today
+DAYS: Final = 12  # settled ones, yesterday, which is open to late writers, and today
 SYMBOLS: Final = [f"S{number}" for number in range(200)]
 BLOCK: Final = 500_000  # rows of a COPY
 START: Final = 1_767_571_200_000_000_000  # ns: 2026-01-05T00:00:00Z
@@ -134,16 +134,17 @@ def test_pages(repository: Path, tmp_path: Path) -> None:
     with ground(tmp_path) as here:
         asyncio.run(here.prepare([], SYMBOLS))
 
-        async def prepare() -> tuple[int, int]:
+        async def prepare() -> tuple[int, int, int]:
             pool = await open_pool(here.postgres.address, StoreSettings())
             await fill(pool, each)
             count = await pool.fetchval("SELECT count(*) FROM ticks")
             size = await pool.fetchval("SELECT pg_database_size(current_database())")
+            settled = await pool.fetchval("SELECT count(*) FROM settled WHERE stage = 'ticks'")
             await pool.close()
-            return count, size
+            return count, size, settled
 
         began = monotonic()
-        count, size = asyncio.run(prepare())
+        count, size, settled = asyncio.run(prepare())
         assert count == each * DAYS
         seconds = monotonic() - began
         with here.api(repository) as (_, port):
@@ -159,7 +160,7 @@ def test_pages(repository: Path, tmp_path: Path) -> None:
         "history",
         [
             f"{count:,} ticks of {len(SYMBOLS)} symbols, {DAYS} days, {size / 2**30:.1f} GiB",
-            f"stored in {seconds:.0f} s, the last three days without a btree or a summary",
+            f"stored in {seconds:.0f} s; {settled} days are settled, today is without a btree",
             *table(header, lines),
             f"{REQUESTS} requests each, any symbol at any time; the clients share the cores",
         ],

@@ -17,7 +17,7 @@ import pytest
 from agents import training
 from agents.jobs import arguments_of
 from agents.training import Runner
-from pipeline.cli.main import cli
+from pipeline.cli.replay import replay
 from pipeline.servers.child import Child, Command, locked
 from pipeline.servers.postgres import PostgresServer
 from pipeline.settings import JobsSettings, Settings, StoreSettings, child_environment
@@ -131,7 +131,7 @@ async def test_a_job_is_told_as_it_was_asked_for(client: httpx.AsyncClient, pool
     assert stored is not None
     # The command line of the version that runs takes them.
     words = arguments_of(stored, Path("out"), ["fills.taker_bp=1"])
-    context = cli.commands["replay"].make_context("replay", words[1:])
+    context = replay.make_context("replay", words[1:])
     assert context.params["sets"] == ("fills.taker_bp=1", "fills.taker_bp=5")
     assert context.params["start"] == given["from"]
     assert context.params["source"] == "kafka:prices"
