@@ -17,7 +17,7 @@ import structlog
 from agents.caching import CacheKeeper
 from agents.claims import claim
 from agents.marks import Marks
-from agents.ownership import Ownership
+from agents.ownership import Ownership, is_ours
 from agents.ports import Arrived, Latest, Models, Own, Owned, Publish, Source, Stepped, Store
 from agents.retries import insist, now
 from agents.saving import Saver
@@ -214,12 +214,7 @@ class Host:
         self._doubted |= self._source.lost() & self._owned.keys()
         for partition in self._doubted & wanted.keys():
             epoch = self._owned[partition].epoch
-            held = await insist(
-                "claim",
-                self._patience,
-                lambda p=partition, e=epoch: self._store.holds(p, e),  # type: ignore[misc]
-            )
-            if not held:
+            if not await is_ours(self._store, partition, epoch, self._patience):
                 LOG.info("state_dropped", partition=partition, epoch=epoch)
                 del self._owned[partition]
             self._doubted.discard(partition)

@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from agents.entry import paused, run, stop_by_signal
+from agents.retries import Outage
 from agents.webhooks import deliver
 from pipeline.bus.topics import ensure_topics
 from pipeline.calls.client import Client
@@ -51,14 +52,12 @@ def group_of(settings: Settings, name: str) -> str:
 
 async def _topics(settings: Settings, kafka: str, stop: asyncio.Event) -> None:
     """Make the topics as soon as the broker is there."""
-    quiet = False
+    outage = Outage("kafka_awaited")
     while not stop.is_set():
         try:
             await ensure_topics(kafka, settings.topics)
         except UnavailableError as error:
-            if not quiet:
-                LOG.warning("kafka_awaited", error=str(error))
-            quiet = True
+            outage.tell(error)
             await paused(stop, _PAUSE)
         else:
             return

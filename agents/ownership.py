@@ -13,6 +13,15 @@ from pipeline.store.live import PartitionBatch
 _SURE: Final = 0.5
 
 
+async def is_ours(store: Store, partition: int, epoch: int, patience: float) -> bool:
+    """Whether nobody has taken a partition since our epoch began.
+
+    Raises:
+        UnavailableError: the store failed for longer than `patience` seconds.
+    """
+    return await insist("claim", patience, lambda: store.holds(partition, epoch))
+
+
 class Ownership:
     """When each partition was ours for certain; only after a pause anybody is asked."""
 
@@ -40,11 +49,6 @@ class Ownership:
             if self._confirmed.get(partition, late) > late:
                 continue
             asked = now()
-            held = await insist(
-                "claim",
-                self._patience,
-                lambda p=partition, e=epoch: self._store.holds(p, e),  # type: ignore[misc]
-            )
-            if not held:
+            if not await is_ours(self._store, partition, epoch, self._patience):
                 raise FencedError(f"partition {partition} has a newer owner")
             self._confirmed[partition] = asked

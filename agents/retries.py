@@ -21,6 +21,24 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+class Outage:
+    """Tells of a server that is away in one line, however often it is asked."""
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self.times = 0
+
+    def tell(self, error: BaseException) -> None:
+        """It was away again."""
+        if not self.times:
+            LOG.warning(self._event, error=" ".join(str(error).split()))
+        self.times += 1
+
+    def over(self) -> None:
+        """It has answered."""
+        self.times = 0
+
+
 async def insist(what: str, seconds: float, action: Callable[[], Awaitable[T]]) -> T:
     """Repeat an action whose repetition is harmless until it succeeds or time is up.
 

@@ -1,4 +1,4 @@
-"""Asks for the trainings that are due; and says once only that a server is away."""
+"""Asks for the trainings that are due."""
 
 import asyncio
 from typing import Final
@@ -6,34 +6,16 @@ from typing import Final
 import structlog
 
 from agents.entry import paused
+from agents.retries import FAILURES, Outage
 from pipeline.clock import now_ns
-from pipeline.errors import UnavailableError
 from pipeline.models.scheduled import due
 from pipeline.settings import Settings
 from pipeline.store import jobs
-from pipeline.store.pool import RETRYABLE, Pool
+from pipeline.store.pool import Pool
 
 LOG: Final = structlog.get_logger()
 _LOOK: Final = 1.0  # seconds between looks at the clock
 _LONGEST: Final = 30.0  # seconds between attempts to reach Postgres
-
-
-class Outage:
-    """Tells of a server that is away in one line, however often it is asked."""
-
-    def __init__(self, event: str) -> None:
-        self._event = event
-        self.times = 0
-
-    def tell(self, error: BaseException) -> None:
-        """It was away again."""
-        if not self.times:
-            LOG.warning(self._event, error=" ".join(str(error).split()))
-        self.times += 1
-
-    def over(self) -> None:
-        """It has answered."""
-        self.times = 0
 
 
 async def keep_schedule(pool: Pool, settings: Settings, stop: asyncio.Event) -> None:
@@ -50,7 +32,7 @@ async def keep_schedule(pool: Pool, settings: Settings, stop: asyncio.Event) -> 
         if new.key != asked:
             try:
                 job = await jobs.schedule(pool, new)
-            except (UnavailableError, *RETRYABLE) as error:
+            except FAILURES as error:
                 outage.tell(error)
                 pause = min(_LOOK * 2.0 ** min(outage.times, 10), _LONGEST)
             else:

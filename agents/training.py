@@ -26,7 +26,8 @@ from agents.jobs import (
     result_of,
     trouble_of,
 )
-from agents.schedule import Outage, keep_schedule
+from agents.retries import Outage
+from agents.schedule import keep_schedule
 from pipeline.clock import monotonic
 from pipeline.errors import MisuseError, UnavailableError
 from pipeline.models.boosting import lightgbm_module

@@ -9,6 +9,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from pipeline.errors import MisuseError
+
 _REFUSAL: Final = "this server answers on this machine only\n"
 
 
@@ -20,6 +22,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def refuse_strangers(host: str, what: str, *, auth: bool) -> None:
+    """Serve others than this machine only when keys are demanded.
+
+    Raises:
+        MisuseError: they are not.
+    """
+    if not auth and not is_loopback(host):
+        raise MisuseError(
+            f"refuses to serve {what} on {host} whoever comes: demand keys by --set api.auth=true"
+            " (`tickstream keys create` makes them), or use --host 127.0.0.1"
+        )
 
 
 def _host_of(address: str) -> str:

@@ -40,12 +40,12 @@ def source_of(stage: str) -> Source:
 async def listening(
     context: Context, stage: str, symbols: Sequence[str] | None
 ) -> AsyncIterator[Listener]:
-    """A listener to these symbols of a stage that can be followed, or of fills; None: to all."""
+    """A listener to these symbols of what is followed; None: to all."""
     names = wanted(symbols)
     async with AsyncExitStack() as stack:
         listener = (
-            await stack.enter_async_context(context.services.topics.subscribed(FILLS, names))
-            if stage == FILLS
+            await stack.enter_async_context(context.services.topics.subscribed(stage, names))
+            if stage in {FILLS, ALERTS}
             else stack.enter_context(context.services.hubs.subscribed(stage, names))
         )
         context.listeners.append(listener)
@@ -57,9 +57,7 @@ async def source_alerts(
     _: None, info: Info, symbols: list[str] | None = None, kinds: list[str] | None = None
 ) -> AsyncGenerator[Row, None]:
     """Every alert from now on."""
-    context = info.context
-    async with context.services.topics.subscribed(ALERTS, wanted(symbols)) as listener:
-        context.listeners.append(listener)
+    async with listening(info.context, ALERTS, symbols) as listener:
         while True:
             row = await listener.take()
             if kinds is None or row["kind"] in kinds:

@@ -1,5 +1,6 @@
 """`python -m api.rpc`: one gRPC server process."""
 
+import argparse
 import asyncio
 import signal
 import sys
@@ -7,35 +8,17 @@ from collections.abc import Sequence
 
 import uvloop
 
-from api.__main__ import Parser, configure_logs
 from api.backing import create_backing
+from api.entry import parser_of, run
+from api.guard import refuse_strangers
 from api.rpc.methods import OWNED
-from api.rpc.server import refuse_strangers, serving
-from pipeline.errors import TickstreamError
-from pipeline.settings import Settings, load_settings
-
-
-def read_arguments(arguments: Sequence[str]) -> tuple[Settings, str]:
-    """The settings of this run, and the service that it is part of.
-
-    Raises:
-        MisuseError: an argument is unknown or does not fit.
-    """
-    parser = Parser(prog="api.rpc", description="Serve gRPC.")
-    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--service", choices=list(OWNED), default="all")
-    parser.add_argument("--host")
-    parser.add_argument("--port")
-    found = parser.parse_args(arguments)
-    assignments = list(found.set)
-    assignments += [f"rpc.host={found.host}"] if found.host is not None else []
-    assignments += [f"rpc.port={found.port}"] if found.port is not None else []
-    return load_settings(assignments), found.service
+from api.rpc.server import serving
+from pipeline.settings import Settings
 
 
 async def serve(settings: Settings, service: str) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    refuse_strangers(settings)
+    refuse_strangers(settings.rpc.host, "gRPC", auth=settings.api.auth)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -47,15 +30,14 @@ async def serve(settings: Settings, service: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; the exit code is 2 for misuse and 1 for failure."""
-    try:
-        settings, service = read_arguments(sys.argv[1:] if arguments is None else arguments)
-        configure_logs(settings)
+    parser = parser_of("api.rpc", "Serve gRPC.", "0 takes any free one")
+    parser.add_argument("--service", choices=list(OWNED), default="all")
+
+    def begin(settings: Settings, found: argparse.Namespace) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, service))
-    except TickstreamError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    return 0
+            runner.run(serve(settings, found.service))
+
+    return run(parser, arguments, begin)
 
 
 if __name__ == "__main__":

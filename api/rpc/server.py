@@ -1,7 +1,6 @@
 """The gRPC server: bounded, on loopback unless keys are demanded, with health and reflection."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -12,12 +11,12 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
 from api.backing import Backing
-from api.guard import is_loopback
+from api.entry import say, shown
+from api.guard import is_loopback, refuse_strangers
 from api.health import is_ready
 from api.rpc.calls import Gate
 from api.rpc.methods import OWNED, SERVICE, handlers
-from pipeline.errors import MisuseError, UnavailableError
-from pipeline.settings import Settings
+from pipeline.errors import UnavailableError
 
 _GRACE: Final = 5.0  # seconds for calls under way at the end
 _REQUEST_MAX: Final = 256 * 1024  # bytes
@@ -36,19 +35,6 @@ _OPTIONS: Final = (
 )
 
 
-def refuse_strangers(settings: Settings) -> None:
-    """Serve others than this machine only when keys are demanded.
-
-    Raises:
-        MisuseError: they are not.
-    """
-    if not settings.api.auth and not is_loopback(settings.rpc.host):
-        raise MisuseError(
-            f"refuses to serve gRPC on {settings.rpc.host} whoever comes: demand keys by "
-            "--set api.auth=true (`tickstream keys create` makes them), or use 127.0.0.1"
-        )
-
-
 @asynccontextmanager
 async def serving(backing: Backing, service: str = "all") -> AsyncIterator[int]:
     """Serve for the length of a block; the port.
@@ -58,7 +44,7 @@ async def serving(backing: Backing, service: str = "all") -> AsyncIterator[int]:
         UnavailableError: the port is taken.
     """
     settings = backing.services.settings
-    refuse_strangers(settings)
+    refuse_strangers(settings.rpc.host, "gRPC", auth=settings.api.auth)
     server = grpc.aio.server(
         options=[*_OPTIONS, ("grpc.max_concurrent_streams", settings.rpc.streams_max)],
         maximum_concurrent_rpcs=settings.rpc.calls_max,
@@ -71,17 +57,15 @@ async def serving(backing: Backing, service: str = "all") -> AsyncIterator[int]:
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
     host = settings.rpc.host
-    shown = f"[{host}]" if ":" in host else host
     try:
-        port = server.add_insecure_port(f"{shown}:{settings.rpc.port}")
+        port = server.add_insecure_port(f"{shown(host)}:{settings.rpc.port}")
     except RuntimeError as error:
         raise UnavailableError(
             f"port {settings.rpc.port} on {host} cannot be had for gRPC: free it, or choose "
             "another by --set rpc.port=PORT (0: a free one)"
         ) from error
     await server.start()
-    sys.stderr.write(f"rpc: serving {shown}:{port}\n")
-    sys.stderr.flush()
+    say("rpc", f"serving {shown(host)}:{port}")
     looking = asyncio.create_task(_tell_health(backing, state))
     try:
         yield port

@@ -8,8 +8,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from pipeline.bus.topics import stop_consumer
-from pipeline.errors import ConflictError, UnavailableError
+from pipeline.bus.topics import away, stop_consumer
+from pipeline.errors import ConflictError
 
 _POLL_MS: Final = 500
 _FETCH: Final = 1024 * 1024
@@ -50,7 +50,7 @@ class Follower:
         try:
             found = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=count)
         except KafkaError as error:
-            raise self._refused(error) from error
+            raise away(self._bootstrap, error) from error
         return [
             Record(place.partition, one.offset, one.timestamp * 1_000_000, one.value or b"")
             for place, records in found.items()
@@ -78,7 +78,7 @@ class Follower:
         except (CommitFailedError, IllegalStateError) as error:
             raise ConflictError(f"partition {record.partition} was taken away") from error
         except KafkaError as error:
-            raise self._refused(error) from error
+            raise away(self._bootstrap, error) from error
         self._notes[record.partition] = note
 
     async def begin(self, places: Sequence[TopicPartition]) -> None:
@@ -95,10 +95,6 @@ class Follower:
             # Stored at once: who dies before the first message must not miss what came meanwhile.
             end = await self._consumer.position(place)
             await self._consumer.commit({place: (end, "")})
-
-    def _refused(self, error: KafkaError) -> UnavailableError:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return UnavailableError(f"Kafka at {self._bootstrap} does not answer: {reason}")
 
 
 class _Beginning(ConsumerRebalanceListener):  # type: ignore[misc]  # the driver is untyped
@@ -137,7 +133,6 @@ async def follow(bootstrap: str, topic: str, group: str) -> AsyncIterator[Follow
         await consumer.start()
         yield follower
     except (KafkaError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnavailableError(f"Kafka at {bootstrap} does not answer: {reason}") from error
+        raise away(bootstrap, error) from error
     finally:
         await stop_consumer(consumer)

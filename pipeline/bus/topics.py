@@ -39,10 +39,15 @@ async def reader(bootstrap: str, wait_ms: int = 100) -> AsyncIterator[AIOKafkaCo
         await consumer.start()
         yield consumer
     except (KafkaError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnavailableError(f"Kafka at {bootstrap} does not answer: {reason}") from error
+        raise away(bootstrap, error) from error
     finally:
         await stop_consumer(consumer)
+
+
+def away(bootstrap: str, error: BaseException) -> UnavailableError:
+    """What to raise when the broker fails."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UnavailableError(f"Kafka at {bootstrap} does not answer: {reason}")
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
@@ -93,7 +98,7 @@ async def ensure_topics(bootstrap: str, settings: TopicSettings) -> list[str]:
                 raise UnavailableError(f"topic {name} cannot be made: {detail or kind.__name__}")
         return [topic.name for topic in wanted]
     except (KafkaError, OSError) as error:
-        raise UnavailableError(f"Kafka at {bootstrap} does not answer: {error}") from error
+        raise away(bootstrap, error) from error
     finally:
         await admin.close()
 
@@ -145,7 +150,7 @@ async def cluster_id(bootstrap: str) -> str:
         await admin.start()
         return str((await admin.describe_cluster())["cluster_id"])
     except (KafkaError, OSError) as error:
-        raise UnavailableError(f"Kafka at {bootstrap} does not answer: {error}") from error
+        raise away(bootstrap, error) from error
     finally:
         await admin.close()
 

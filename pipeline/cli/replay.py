@@ -24,16 +24,14 @@ from pipeline.cli.options import (
 from pipeline.cli.progress import Progress, display
 from pipeline.cli.reading import FACTORS, FOLD, ZONE, reading_of
 from pipeline.errors import MisuseError
-from pipeline.models.activations import NONE_PLANNED, of_live_run
 from pipeline.replay.engine import (
     STORED,
     TOPIC,
     parse_input,
     replay_file,
+    replay_request,
     replay_stored,
-    replay_topic,
 )
-from pipeline.replay.kept import open_topic
 from pipeline.replay.warm import warm
 from pipeline.settings import Settings
 from pipeline.sources.localtime import Fold
@@ -141,7 +139,7 @@ def replay_served(
         demand({"kafka": kafka}, "kafka")
     request = Request(PRICES, first_ms(first), first_ms(last), limits)
     home = topics_cache() if cached else None
-    return run(_topic(kafka, addresses["postgres"], request, home, out, settings, progress))
+    return run(replay_request(kafka, addresses["postgres"], request, out, settings, progress, home))
 
 
 def fitting(
@@ -167,23 +165,6 @@ def fitting(
         raise MisuseError("--offsets say what --from and --to would say: give one of them")
     if first is not None and last is not None and first > last:
         raise MisuseError("--from is later than --to")
-
-
-async def _topic(
-    kafka: str | None,
-    postgres: str | None,
-    request: Request,
-    home: Path | None,
-    out: Path,
-    settings: Settings,
-    progress: Progress,
-) -> dict[str, Any]:
-    stretch, read = await open_topic(kafka, request, home)
-    planned = NONE_PLANNED
-    if postgres is not None:
-        async with pooled(postgres, settings.store) as pool:
-            planned = await of_live_run(pool, settings, stretch.ranges)
-    return await replay_topic(kafka or "", stretch.ranges, out, settings, progress, read, planned)
 
 
 async def _stored(

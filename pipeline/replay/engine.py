@@ -6,10 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from pipeline.bus.ranges import Range
+from pipeline.bus.ranges import Range, Request
 from pipeline.disk import digest
 from pipeline.errors import MisuseError
 from pipeline.models.activations import NONE_PLANNED, Planned, of_live_run
+from pipeline.replay.kept import open_topic
 from pipeline.replay.merging import Portions, merged
 from pipeline.replay.messages import Read, Stream, from_broker
 from pipeline.replay.output import ReplayOutput
@@ -17,7 +18,7 @@ from pipeline.settings import Settings
 from pipeline.sources.extent import estimated_rows
 from pipeline.sources.files import AS_IT_IS, Reading, read_arrivals
 from pipeline.stages.chain import Chain
-from pipeline.store.pool import Pool
+from pipeline.store.pool import Pool, pooled
 from pipeline.store.stored import stored_ticks
 from schemas.gbdt import GBDT
 from schemas.models import HMM
@@ -117,6 +118,28 @@ async def replay_topic(
 
     portions = {n: stream.portions() for n, stream in streams.items()}
     return await _replay_lanes(portions, out, settings, told, inputs, planned)
+
+
+async def replay_request(
+    kafka: str | None,
+    postgres: str | None,
+    request: Request,
+    out: Path,
+    settings: Settings,
+    progress: Progress = quiet,
+    home: Path | None = None,
+) -> dict[str, Any]:
+    """Replay what is asked of `prices`, `home` as for `open_topic`; with a Postgres as it ran live.
+
+    That is: by the versions of gbdt that spoke. Returns the manifest; raises as `open_topic` and
+    `replay_topic`.
+    """
+    stretch, read = await open_topic(kafka, request, home)
+    planned = NONE_PLANNED
+    if postgres is not None:
+        async with pooled(postgres, settings.store) as pool:
+            planned = await of_live_run(pool, settings, stretch.ranges)
+    return await replay_topic(kafka or "", stretch.ranges, out, settings, progress, read, planned)
 
 
 async def replay_stored(

@@ -13,9 +13,7 @@ import pyarrow.parquet
 
 from pipeline.bus.ranges import Limits, Request, first_ms
 from pipeline.errors import MisuseError
-from pipeline.models.activations import NONE_PLANNED, of_live_run
-from pipeline.replay.engine import STORED, TOPIC, replay_topic
-from pipeline.replay.kept import open_topic
+from pipeline.replay.engine import STORED, TOPIC, replay_request
 from pipeline.settings import Settings, load_settings
 from pipeline.store.pool import pooled
 from pipeline.store.stored import stored_rows
@@ -105,17 +103,8 @@ def _replayed(settings: Settings, stage: str, request: Request) -> pd.DataFrame:
         raise MisuseError("no kafka: set TICKSTREAM_KAFKA to the address that `up` prints")
     with tempfile.TemporaryDirectory(prefix="tickstream-") as folder:
         out = Path(folder) / "out"
-        asyncio.run(_replay(settings.kafka, request, out, settings))
+        asyncio.run(replay_request(settings.kafka, settings.postgres, request, out, settings))
         return _written(out, stage)
-
-
-async def _replay(bootstrap: str, request: Request, out: Path, settings: Settings) -> None:
-    stretch, read = await open_topic(bootstrap, request, None)
-    planned = NONE_PLANNED
-    if settings.postgres is not None:
-        async with pooled(settings.postgres, settings.store) as pool:
-            planned = await of_live_run(pool, settings, stretch.ranges)
-    await replay_topic(bootstrap, stretch.ranges, out, settings, read=read, planned=planned)
 
 
 async def _stored(settings: Settings, stage: str, start: int | None, end: int | None) -> Rows:
