@@ -24,6 +24,7 @@ from api.health import healthz, readyz
 from api.latest import LatestLoader
 from api.limits import DepthRule, Documents
 from api.metrics import metrics
+from api.persisted import read_persisted
 from api.rates import Rates
 from api.schema import build_schema
 from api.services import Services
@@ -74,13 +75,18 @@ def create_app(settings: Settings) -> Starlette:
 
 
 def create_graphql(services: Services, access: Access, rates: Rates) -> GraphQL:
-    """The endpoint, without a server around it."""
+    """The endpoint, without a server around it.
+
+    Raises:
+        MisuseError: the manifest of `api.documents` is not one.
+    """
     settings = services.settings.api
     development = settings.development
     if development is None:
         development = is_loopback(settings.host)
     documents = Documents(hide_suggestions=not development)
     schema = build_schema()
+    persisted = read_persisted(settings, schema)
 
     def rules(_context: Any, document: DocumentNode, data: Any) -> list[type[ASTValidationRule]]:
         # For each request, as it depends on variables; faults of documents are remembered.
@@ -110,8 +116,8 @@ def create_graphql(services: Services, access: Access, rates: Rates) -> GraphQL:
         logger=_silent,
         error_formatter=format_error,
         execution_context_class=RowExecutor,
-        http_handler=HTTPHandler(access, rates, seconds=settings.query_seconds),
+        http_handler=HTTPHandler(access, rates, persisted, seconds=settings.query_seconds),
         websocket_handler=WebSocketHandler(
-            access, rates, services.renderings, max_operations=settings.subscriptions_max
+            access, rates, services.renderings, persisted, max_operations=settings.subscriptions_max
         ),
     )

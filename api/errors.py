@@ -27,6 +27,8 @@ class Code(StrEnum):
     """The role of the key or token does not allow it."""
     LIMITED = "LIMITED"
     """Too much was asked for at once."""
+    UNKNOWN_DOCUMENT = "PERSISTED_QUERY_NOT_FOUND"
+    """No document has the id that was given; clients of Apollo know the code by this name."""
     CONFLICT = "CONFLICT"
     """What is there does not allow it; look at it and decide again."""
     UNAVAILABLE = "UNAVAILABLE"

@@ -8,7 +8,9 @@ from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect
 
 from api.errors import ApiError, Code
+from api.persisted import names_document
 
+_ANY: Final = "{__typename}"
 PROTOCOL: Final = "graphql-transport-ws"
 Message = dict[str, Any]
 
@@ -74,7 +76,12 @@ def operation_of(message: Message) -> Message:
     """
     payload = message.get("payload")
     try:
-        validate_data(payload)
+        if isinstance(payload, dict) and payload.get("query") is None and names_document(payload):
+            validate_data({**payload, "query": _ANY})  # it is looked up when it is its turn
+        else:
+            validate_data(payload)
+    except ApiError as error:
+        raise invalid(str(error)) from error
     except GraphQLError as error:
-        raise invalid("a subscribe needs a payload with a query") from error
+        raise invalid("a subscribe needs a payload with a query or the id of a document") from error
     return payload or {}

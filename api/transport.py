@@ -21,11 +21,13 @@ from api.execution import RowExecutor
 from api.explorer import HEADERS, PAGE
 from api.kept import Kept
 from api.limits import BODY_SECONDS, MAX_BODY
+from api.persisted import Persisted
 from api.plans import NotPlainError, RootPlan
 from api.rates import Rates
 
 JSON: Final = "application/json"
 GRAPHQL: Final = "application/graphql-response+json"
+_ASKING: Final = {"query", "documentId", "extensions"}  # parameters of an address that asks
 _READY: Final = 256  # requests
 _READY_LENGTH: Final = 4096  # bytes of one
 # What a client that asks for one of these is answered with.
@@ -90,10 +92,13 @@ def refusal(error: ApiError) -> RefusedError:
 class HTTPHandler(GraphQLHTTPHandler):
     """Ariadne's handler with the specification's answers; queries by GET, no multipart."""
 
-    def __init__(self, access: Access, rates: Rates, *, seconds: float, **options: Any) -> None:
+    def __init__(
+        self, access: Access, rates: Rates, persisted: Persisted, *, seconds: float, **options: Any
+    ) -> None:
         super().__init__(**options)
         self._access = access
         self._rates = rates
+        self._persisted = persisted
         self._seconds = seconds
         self._ready: Kept[bytes, RootPlan] = Kept(_READY)
 
@@ -122,7 +127,7 @@ class HTTPHandler(GraphQLHTTPHandler):
         """
         await self.admit(request)
         if request.method == "GET":
-            return await self.run(request, _from_address(request))
+            return await self.run(request, self._read(_from_address(request)))
         body = await _body(request)
         plan = self._ready.get(body)
         if plan is not None:
@@ -130,11 +135,19 @@ class HTTPHandler(GraphQLHTTPHandler):
                 return {"data": plan(await self.get_context_for_request(request, None))}
             except Exception:  # noqa: BLE001, S110 - the executor does it, or says what is wrong
                 pass
-        data = _document(body)
+        data = self._read(_document(body))
         result = await self.run(request, data)
         if plan is None and "errors" not in result and len(body) <= _READY_LENGTH:
             self.get_ready(body, data)
         return result
+
+    def _read(self, data: Any) -> Any:
+        try:
+            return self._persisted.read(data)
+        except ApiError as error:
+            forbidden = error.code is Code.FORBIDDEN
+            status = HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.BAD_REQUEST
+            raise RefusedError(status, str(error), error.code) from error
 
     def get_ready(self, body: bytes, data: dict[str, Any]) -> None:
         """Have a valid request planned for who sends the same bytes again, as those who poll do."""
@@ -229,19 +242,27 @@ class HTTPHandler(GraphQLHTTPHandler):
 
     @staticmethod
     def _wants_page(request: Request) -> bool:
-        return "query" not in request.query_params and "text/html" in request.headers.get(
+        return not _ASKING & request.query_params.keys() and "text/html" in request.headers.get(
             "accept", ""
         )
 
 
 def _from_address(request: Request) -> dict[str, Any]:
     found = request.query_params
+    return {
+        "query": found.get("query"),
+        "documentId": found.get("documentId"),
+        "operationName": found.get("operationName") or None,
+        "variables": _parameter(found, "variables"),
+        "extensions": _parameter(found, "extensions"),
+    }
+
+
+def _parameter(found: Mapping[str, str], name: str) -> Any:
     try:
-        variables = orjson.loads(found["variables"]) if found.get("variables") else None
+        return orjson.loads(found[name]) if found.get(name) else None
     except orjson.JSONDecodeError as error:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "variables are not valid JSON") from error
-    operation = found.get("operationName") or None
-    return {"query": found.get("query"), "operationName": operation, "variables": variables}
+        raise RefusedError(HTTPStatus.BAD_REQUEST, f"{name} are not valid JSON") from error
 
 
 def _document(body: bytes) -> Any:

@@ -29,6 +29,7 @@ from api.messages import (
     read_message,
     refused,
 )
+from api.persisted import Persisted
 from api.rates import Rates
 from api.renderings import Rendering, Renderings
 
@@ -45,6 +46,7 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
         access: Access,
         rates: Rates,
         renderings: Renderings,
+        persisted: Persisted,
         *,
         max_operations: int,
         init_seconds: float = INIT_SECONDS,
@@ -54,6 +56,7 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
         self.access = access
         self.rates = rates
         self.renderings = renderings
+        self.persisted = persisted
         self.max_operations = max_operations
         self.init_seconds = init_seconds
         self.send_seconds = send_seconds
@@ -89,6 +92,7 @@ class WebSocketHandler(GraphQLWebsocketHandlerBase):
     ) -> list[Any] | Message | Rendering:
         """Start an operation: its one result, or those to come, or a list of its errors."""
         await self.rates.spend(websocket.scope["principal"])
+        payload = self.persisted.read(payload)
         context = await self.get_context_for_request(websocket, payload)
         try:
             document = parse_query(context, self.query_parser, payload)

@@ -154,6 +154,10 @@ class ApiSettings(_Group):
         1000, ge=1, description="WebSockets of one key or subject at a process"
     )
     subscriptions_max: int = Field(64, ge=1, description="operations at once on a WebSocket")
+    documents: Path | None = Field(
+        None, description="a manifest of documents that clients may name: JSON, or Apollo's"
+    )
+    documents_only: bool = Field(False, description="answer no other documents than these")
     development: bool | None = Field(
         None, description="the explorer and introspection; if unset, on loopback only"
     )
