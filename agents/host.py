@@ -157,6 +157,7 @@ class Host:
             model=offer.model,
             generation=offer.generation,
             version=None if offer.active is None else offer.active.version,
+            shadow=None if offer.shadow is None else offer.shadow.version,
             seconds=round(now() - began, 6),
         )
         return made

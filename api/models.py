@@ -1,7 +1,8 @@
 """The resolvers of the registry of models."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, get_args
+from dataclasses import asdict
+from typing import Any, Final, TypeVar, get_args
 
 import structlog
 from ariadne import EnumType, MutationType, ObjectType, QueryType
@@ -16,12 +17,13 @@ from pipeline.errors import ConflictError, MisuseError, RefusedError
 from pipeline.models import announce, registry, remembered
 from pipeline.models.announce import Announced
 from pipeline.models.importance import Method
-from pipeline.models.registry import Change
+from pipeline.models.registry import Change, Shadowed
 from pipeline.store.pool import Pool
 from schemas.models import ANY_SYMBOL
 
 Info = GraphQLResolveInfo[Context]
 Row = dict[str, Any]
+C = TypeVar("C", Change, Shadowed)
 _REASON: Final = 500  # characters
 _NAME: Final = 64
 _TOP: Final = 10  # features
@@ -125,6 +127,12 @@ async def resolve_promotions(
     return await _newest(info, registry.promotions, model, first)
 
 
+@query.field("shadows")
+async def resolve_shadows(_: None, info: Info, model: str, first: int | None = None) -> list[Row]:
+    """The newest ones."""
+    return await _newest(info, registry.shadows, model, first)
+
+
 async def _newest(
     info: Info,
     read: Callable[[Pool, str, int], Awaitable[list[Row]]],
@@ -149,8 +157,20 @@ async def resolve_rollback(_: None, info: Info, model: str, reason: str) -> Chan
     return await _changed(info, "model_rolled_back", announce.rollback, model, reason)
 
 
-async def _changed(info: Info, event: str, change: Announced, name: str, reason: str) -> Change:
-    """Change which version is active, by the name of a version or a model.
+@mutation.field("shadowModel")
+async def resolve_shadow(_: None, info: Info, version: str, reason: str) -> Shadowed:
+    """Have it predict beside the active one, as `tickstream models shadow` does."""
+    return await _changed(info, "shadow_set", announce.shadow, version, reason)
+
+
+@mutation.field("unshadowModel")
+async def resolve_unshadow(_: None, info: Info, model: str, reason: str) -> Shadowed:
+    """Have none do so, as `tickstream models shadow --none` does."""
+    return await _changed(info, "shadow_ended", announce.unshadow, model, reason)
+
+
+async def _changed(info: Info, event: str, change: Announced[C], name: str, reason: str) -> C:
+    """Change which versions speak, by the name of a version or a model.
 
     Raises:
         ApiError: the change was not made, or may not have been told.
@@ -172,9 +192,7 @@ async def _changed(info: Info, event: str, change: Announced, name: str, reason:
     if changed.changed:
         _log.info(
             event,
-            model=changed.model,
-            version=changed.version,
-            former=changed.former,
+            **{name: value for name, value in asdict(changed).items() if name != "changed"},
             principal=info.context.principal.id,
         )
     return changed

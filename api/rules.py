@@ -23,16 +23,17 @@ _PAGED: Final = (*TYPES.values(), "Candle")
 # The fields of each type by name; the columns of the stages and their pages are added to them.
 _READER: Final = {
     "Query": "symbols symbol prices bars features regimes predictions signals fills equity candles"
-    " positions dataQuality engines performance modelVersions modelComparisons promotions drift"
-    " driftSeries",
-    "ModelVersion": "version model kind isActive madeAt features featureSet horizon firstTs lastTs"
-    " heldOut artifact inputs dataHash rows hyperparameters importance",
+    " positions dataQuality engines performance modelVersions modelComparisons promotions shadows"
+    " drift driftSeries",
+    "ModelVersion": "version model kind isActive isShadow madeAt features featureSet horizon"
+    " firstTs lastTs heldOut artifact inputs dataHash rows hyperparameters importance",
     "ModelInput": "source partition from to rows sha256",
     "Hyperparameter": "name value",
     "FeatureImportance": "method symbol feature value place",
     "ModelComparison": "model challenger champion firstTs lastTs dataHash n challengerLogLoss"
     " championLogLoss standardError rule better at",
     "Promotion": "model generation version former rolledBack reason at",
+    "Shadow": "model generation version reason at",
     "Drift": "kind name symbol change since ts partition offset index evidence looked stride"
     " foundAt",
     "DriftSeries": "kind name symbol partition state stride looked evidence alarms keptAt",
@@ -52,7 +53,8 @@ _READER: Final = {
 }
 _OPERATOR: Final = {
     "Query": "runs rejected jobs job",
-    "Mutation": "promoteModel rollbackModel replayRejected startReplay startBacktest cancelJob",
+    "Mutation": "promoteModel rollbackModel shadowModel unshadowModel replayRejected startReplay"
+    " startBacktest cancelJob",
     "Job": "id kind state source from to bar settings trials year key principal askedAt startedAt"
     " finishedAt attempts retries notBefore trouble cancelAsked error directory rows figures"
     " training fingerprint run",
@@ -63,6 +65,7 @@ _OPERATOR: Final = {
     " replayedAt replayedBy",
     "RejectedReplay": "published missing left",
     "ModelChange": "model version former generation changed",
+    "ShadowChange": "model shadow former generation changed",
     "Run": "service fingerprint partitions",
     "RunPartition": "partition epoch mark movedAt",
 }

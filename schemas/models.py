@@ -22,6 +22,8 @@ ANY_SYMBOL: Final = "*"
 STATES_MOST: Final = 3  # as many as the stage of the regimes has columns for
 _SUM_ERROR: Final = 1e-9  # of a row of probabilities that was written with 9 digits or more
 
+Name = Annotated[str, Field(min_length=1, max_length=64)]  # of a version
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # SHA-256
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Mean = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 # Within these bounds no square of a standardised return can overflow.
@@ -29,18 +31,29 @@ Positive = Annotated[float, Field(ge=1e-12, le=1e12, allow_inf_nan=False)]
 
 
 class Promotion(BaseModel):
-    """What the topic `models` carries: which version of a model is active from now on.
+    """What the topic `models` carries: which versions of a model speak from now on.
 
-    Generations of a model count its promotions and rollbacks: a lower one is older news.
+    `version` is the active one and `shadow` the one that predicts beside it, each with the SHA-256
+    of its artifact. Generations of a model count its promotions, rollbacks and changes of its
+    shadow: a lower one is older news.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     model: str = Field(pattern=NAME)
-    version: str = Field(min_length=1, max_length=64)
+    version: Name | None
     generation: int = Field(ge=1, lt=2**63)
-    artifact: str = Field(pattern=r"^[0-9a-f]{64}$")  # SHA-256
+    artifact: Digest | None
     rolled_back: bool = False
+    shadow: Name | None = None
+    shadow_artifact: Digest | None = None
+
+    @model_validator(mode="after")
+    def _with_artifacts(self) -> Self:
+        named = (self.version, self.artifact), (self.shadow, self.shadow_artifact)
+        if any((name is None) != (artifact is None) for name, artifact in named):
+            raise ValueError("a version comes with its artifact")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -20,19 +20,21 @@ from pipeline.cli.options import (
 )
 from pipeline.models import announce, registry, remembered
 from pipeline.models.announce import Announced
-from pipeline.models.registry import Change
+from pipeline.models.registry import Change, Shadowed
 from pipeline.models.settling import compared
 from pipeline.settings import Settings
 from pipeline.store.pool import Pool
 from pipeline.store.statements import statement
 
+T = TypeVar("T")
 _TOP: Final = 10  # features
+_CHANGES: Final = 100  # of the shadow
 _REASON: Final = click.option("--reason", default="", help="Why, for the log.")
 
 
 @click.group()
 def models() -> None:
-    """Versions of models: what they come from, how they do, and which one is active."""
+    """Versions of models: what they come from, how they do, and which of them speak."""
 
 
 @models.command("list")
@@ -43,7 +45,7 @@ def models() -> None:
 def list_all(
     name: str | None, sets: tuple[str, ...], data_dir: Path | None, *, as_json: bool
 ) -> None:
-    """Every version, or those of the model NAME; `*` marks the active one."""
+    """Every version, or those of the model NAME; `*` marks the active one, `~` the shadow."""
     found = with_pool(settings_of(sets), data_dir, lambda pool: registry.versions(pool, name))
     if as_json:
         click.echo(json.dumps(found, default=str))
@@ -51,11 +53,17 @@ def list_all(
     for row in found:
         held = row["metrics"]["held_out"]
         click.echo(
-            f"{'*' if row['is_active'] else ' '} {row['version']:18} {row['model']:10}"
+            f"{_mark(row)} {row['version']:18} {row['model']:10}"
             f" {row['made_at']:%Y-%m-%d %H:%M}Z  horizon {row['horizon']}"
             f"  log loss {held['log_loss']:.6f} on {held['n']:,} rows held out"
             f" ({held['log_loss'] - held['null_log_loss']:+.6f} to the base rate)"
         )
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    if row["is_active"]:
+        return "*"
+    return "~" if row["is_shadow"] else " "
 
 
 @models.command()
@@ -76,6 +84,10 @@ def show(version: str, sets: tuple[str, ...], data_dir: Path | None, *, as_json:
             for one in value:
                 how = "rolled back to" if one["rolled_back"] else "promoted"
                 click.echo(f"{one['at']:%Y-%m-%d %H:%M:%S}Z {how} {one['version']} {one['reason']}")
+        elif name == "shadows":
+            for one in value:
+                who = one["version"] or "none"
+                click.echo(f"{one['at']:%Y-%m-%d %H:%M:%S}Z shadow {who} {one['reason']}")
         else:
             text = value if isinstance(value, str) else json.dumps(value, default=str)
             click.echo(f"{name:16} {text}")
@@ -86,6 +98,7 @@ async def _all_of(pool: Pool, version: str) -> dict[str, Any]:
     rows = await pool.fetch(statement("importance"), version, _TOP)
     found["importance"] = [dict(row) for row in rows]
     found["history"] = await registry.history(pool, found["model"])
+    found["shadows"] = (await registry.shadows(pool, found["model"], _CHANGES))[::-1]
     return found
 
 
@@ -174,14 +187,41 @@ def rollback(
     _tell(_changed(settings, data_dir, announce.rollback, name, reason), as_json=as_json)
 
 
+@models.command()
+@click.argument("name")
+@click.option("--none", "ends", is_flag=True, help="NAME is a model: none predicts beside it.")
+@_REASON
+@BAR
+@SETS
+@DATA_DIR
+@JSON
+def shadow(
+    name: str,
+    reason: str,
+    bar: str | None,
+    sets: tuple[str, ...],
+    data_dir: Path | None,
+    *,
+    ends: bool,
+    as_json: bool,
+) -> None:
+    """Have the version NAME predict beside the active one of its model, without trading.
+
+    Its predictions are the column shadow_p, from the next block of the stream on. Give the --bar
+    and --set of the live run.
+    """
+    change = announce.unshadow if ends else announce.shadow
+    _tell_shadow(_changed(settings_of(sets, bar), data_dir, change, name, reason), as_json=as_json)
+
+
 def _changed(
-    settings: Settings, data_dir: Path | None, change: Announced, name: str, reason: str
-) -> Change:
-    """Promote or go back; both stores of the news are demanded before the first is touched."""
+    settings: Settings, data_dir: Path | None, change: Announced[T], name: str, reason: str
+) -> T:
+    """Change who speaks; both stores of the news are demanded before the first is touched."""
     addresses = named_or_running(settings, data_dir)
     _, kafka = demand(addresses, "postgres", "kafka")
 
-    async def work(pool: Pool) -> Change:
+    async def work(pool: Pool) -> T:
         async with remembered.changing(addresses["redis"], settings.cache):
             return await change(pool, kafka, name, settings.chain.feature_set, reason)
 
@@ -190,15 +230,17 @@ def _changed(
 
 def _tell(change: Change, *, as_json: bool) -> None:
     if as_json:
-        told = {
-            "model": change.model,
-            "version": change.version,
-            "former": change.former,
-            "generation": change.generation,
-            "changed": change.changed,
-        }
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(asdict(change)))
         return
     instead = f", instead of {change.former}" if change.former else ""
     was = f" since generation {change.generation}" if not change.changed else instead
     click.echo(f"{change.model}: {change.version} is active{was}")
+
+
+def _tell_shadow(change: Shadowed, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(asdict(change)))
+        return
+    instead = f", instead of {change.former}" if change.former else ""
+    was = f" since generation {change.generation}" if not change.changed else instead
+    click.echo(f"{change.model}: {change.shadow or 'none'} is the shadow{was}")

@@ -1,13 +1,14 @@
-"""What the stream is told of models: which version is active, and what was refused."""
+"""What the stream is told of models: which versions speak, and what was refused."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 from pipeline.bus.publisher import Outgoing, Publisher
 from pipeline.clock import now_ns
 from pipeline.errors import RefusedError, UnavailableError
 from pipeline.models import registry
-from pipeline.models.registry import Change, FeatureSetOf
+from pipeline.models.registry import Change, FeatureSetOf, Shadowed
 from pipeline.store.pool import Pool
 from pipeline.store.statements import statement
 from schemas.alerts import refusal_document
@@ -15,8 +16,9 @@ from schemas.codec import json_bytes
 from schemas.models import Promotion
 from schemas.topics import ALERTS, MODELS
 
-# `promote` or `rollback`: of a version or a model, for a reason.
-Announced = Callable[[Pool, str, str, FeatureSetOf, str], Awaitable[Change]]
+T = TypeVar("T")
+# One of the changes below: of a version or a model, for a reason.
+Announced = Callable[[Pool, str, str, FeatureSetOf, str], Awaitable[T]]
 
 
 async def promote(
@@ -36,7 +38,7 @@ async def promote(
     """
     model = (await registry.version_of(pool, version))["model"]
     change = partial(registry.promote, pool, version, feature_set_of, reason, generation)
-    return await _told(pool, kafka, model, version, change)
+    return await _told(pool, kafka, model, version, change, _promoted)
 
 
 async def rollback(
@@ -47,12 +49,51 @@ async def rollback(
     Raises what `registry.rollback` raises, and as `promote`.
     """
     change = partial(registry.rollback, pool, model, feature_set_of, reason)
-    return await _told(pool, kafka, model, "", change)
+    return await _told(pool, kafka, model, "", change, _promoted)
+
+
+async def shadow(
+    pool: Pool, kafka: str, version: str, feature_set_of: FeatureSetOf, reason: str = ""
+) -> Shadowed:
+    """Have a version predict beside the active one and tell the stream; a refusal is an alert.
+
+    Raises what `registry.shadow` raises, and as `promote`.
+    """
+    model = (await registry.version_of(pool, version))["model"]
+    change = partial(registry.shadow, pool, version, feature_set_of, reason)
+    return await _told(pool, kafka, model, version, change, _shadowed)
+
+
+async def unshadow(
+    pool: Pool, kafka: str, model: str, _: FeatureSetOf, reason: str = ""
+) -> Shadowed:
+    """Have none predict beside the active version and tell the stream.
+
+    Raises what `registry.unshadow` raises, and as `promote`.
+    """
+    change = partial(registry.unshadow, pool, model, reason)
+    return await _told(pool, kafka, model, "", change, _shadowed)
+
+
+def _promoted(change: Change) -> tuple[str, str]:
+    """What is so, and the command that does it again."""
+    return f"{change.version} is active", f"promote {change.version}"
+
+
+def _shadowed(change: Shadowed) -> tuple[str, str]:
+    if change.shadow is None:
+        return f"{change.model} has no shadow any more", f"shadow {change.model} --none"
+    return f"{change.shadow} is the shadow", f"shadow {change.shadow}"
 
 
 async def _told(
-    pool: Pool, kafka: str, model: str, version: str, change: Callable[[], Awaitable[Change]]
-) -> Change:
+    pool: Pool,
+    kafka: str,
+    model: str,
+    version: str,
+    change: Callable[[], Awaitable[T]],
+    words: Callable[[T], tuple[str, str]],
+) -> T:
     async with Publisher(kafka) as publisher:  # before anything is changed
         try:
             changed = await change()
@@ -62,9 +103,9 @@ async def _told(
         try:
             await announce(pool, publisher)
         except UnavailableError as error:
+            so, again = words(changed)
             raise UnavailableError(
-                f"{changed.version} is active, but the stream was not told: {error}; "
-                f"`tickstream models promote {changed.version}` tells it"
+                f"{so}, but the stream was not told: {error}; `tickstream models {again}` tells it"
             ) from error
         return changed
 

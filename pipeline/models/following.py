@@ -115,26 +115,37 @@ class Follower:
                 newest = None
 
     async def _take(self, news: Promotion) -> None:
-        """Offer what a promotion names, or tell why not."""
-        try:
-            async with _watched() as watched:
+        """Offer what the news names, or tell why not; if only its shadow is refused, the rest."""
+        async with _watched() as watched:
+            try:
                 active = await self._verified(news.version, news.artifact)
-        except RefusedError as error:
-            LOG.warning("model_refused", model=news.model, version=news.version, error=str(error))
-            await alert(self._publisher, news.model, news.version, str(error))
-            return
-        self.newest = Offer(news.model, news.generation, active)
+            except RefusedError as error:
+                await self._refuse(news.model, str(news.version), error)
+                return
+            try:
+                shadow = await self._verified(news.shadow, news.shadow_artifact)
+            except RefusedError as error:
+                await self._refuse(news.model, str(news.shadow), error)
+                shadow = None
+        self.newest = Offer(news.model, news.generation, active, shadow)
         LOG.info(
             "model_offered",
             model=news.model,
             version=news.version,
+            shadow=None if shadow is None else shadow.version,
             generation=news.generation,
             seconds=round(watched.seconds, 4),
             held_up=round(watched.longest, 4),
         )
 
-    async def _verified(self, name: str, artifact: str) -> Boosted:
+    async def _refuse(self, model: str, version: str, error: RefusedError) -> None:
+        LOG.warning("model_refused", model=model, version=version, error=str(error))
+        await alert(self._publisher, model, version, str(error))
+
+    async def _verified(self, name: str | None, artifact: str | None) -> Boosted | None:
         """A version that has been found to be what it says, and good for this chain."""
+        if name is None or artifact is None:
+            return None
         found = self._known.pop(artifact, None)
         if found is None:
             with _yielding():

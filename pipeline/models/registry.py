@@ -1,4 +1,4 @@
-"""The registry: versions of models in Postgres, what they come from, and which one is active."""
+"""The registry: versions of models in Postgres, what they come from, and which of them speak."""
 
 import asyncio
 import hashlib
@@ -26,6 +26,20 @@ class Change:
 
     model: str
     version: str
+    former: str | None
+    generation: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """Which version became the shadow of a model in the place of which; None: there is none.
+
+    Not `changed` when it was so already.
+    """
+
+    model: str
+    shadow: str | None
     former: str | None
     generation: int
     changed: bool
@@ -84,7 +98,7 @@ async def _same(connection: Connection, version: str, model: str, artifact: str)
 
 
 async def versions(pool: Pool, model: str | None = None) -> list[Row]:
-    """Every version, or those of a model, oldest first; `is_active` tells the one that is."""
+    """Every version, or those of a model, oldest first; `is_active` and `is_shadow` tell who is."""
     return [_told(row) for row in await pool.fetch(statement("versions"), model)]
 
 
@@ -123,6 +137,11 @@ async def comparisons(pool: Pool, model: str, limit: int) -> list[Row]:
 async def promotions(pool: Pool, model: str, limit: int) -> list[Row]:
     """The newest promotions and rollbacks of a model, newest first."""
     return [dict(row) for row in await pool.fetch(statement("newest_promotions"), model, limit)]
+
+
+async def shadows(pool: Pool, model: str, limit: int) -> list[Row]:
+    """The newest changes of the shadow of a model, newest first; no version: it had none then."""
+    return [dict(row) for row in await pool.fetch(statement("newest_shadows"), model, limit)]
 
 
 async def load(pool: Pool, artifact: str) -> Gbdt:
@@ -176,9 +195,7 @@ async def rollback(
         RefusedError: what was active before is damaged, or looks at other features.
         ConflictError: another promotion or rollback came first.
     """
-    head = await pool.fetchrow(statement("model"), model)
-    if head is None:
-        raise MisuseError(f"there is no model {model!r}: see `tickstream models list`")
+    head = await _head(pool, model)
     former = await pool.fetchval(statement("former"), model)
     if former is None:
         now = head["active"]
@@ -186,9 +203,67 @@ async def rollback(
             f"{model}: no version was active before {now}" if now else f"{model}: none is active"
         )
     # What is decided here is decided about the version that was active when we looked.
-    row = {**await version_of(pool, former), "active": head["active"]}
-    row["generation"] = head["generation"]
+    then = {name: head[name] for name in ("active", "shadow", "generation")}
+    row = {**await version_of(pool, former), **then}
     return await _change(pool, row, feature_set_of, reason, rolled_back=True)
+
+
+async def shadow(
+    pool: Pool, version: str, feature_set_of: FeatureSetOf, reason: str = ""
+) -> Shadowed:
+    """Have a version predict beside the active one of its model: it is scored and does not trade.
+
+    Raises:
+        MisuseError: there is no such version, or it is the active one.
+        RefusedError: it is damaged, or was trained on other features than there are here.
+        ConflictError: another change came first.
+    """
+    row = await version_of(pool, version)
+    if row["is_active"]:
+        raise MisuseError(f"{version} is the active version: it speaks already")
+    if not row["is_shadow"]:
+        check_features(await load(pool, row["artifact"]), feature_set_of)
+    return await _beside(pool, row["model"], row, version, reason)
+
+
+async def unshadow(pool: Pool, model: str, reason: str = "") -> Shadowed:
+    """Have no version of a model predict beside the active one.
+
+    Raises:
+        MisuseError: there is no such model.
+        ConflictError: another change came first.
+    """
+    return await _beside(pool, model, await _head(pool, model), None, reason)
+
+
+async def _beside(
+    pool: Pool, model: str, now: Mapping[str, Any], version: str | None, reason: str
+) -> Shadowed:
+    """Make a version the shadow if the model is as it was `now`."""
+    former, generation = now["shadow"], now["generation"]
+    if former == version:
+        return Shadowed(model, version, former, generation, changed=False)
+    made = await pool.fetchval(statement("shadow"), model, generation, version, reason)
+    if made is None:
+        raise await _came_first(pool, model)
+    return Shadowed(model, version, former, made, changed=True)
+
+
+async def _head(pool: Pool, model: str) -> Mapping[str, Any]:
+    """Which versions of a model speak, and of which generation that is."""
+    head = await pool.fetchrow(statement("model"), model)
+    if head is None:
+        raise MisuseError(f"there is no model {model!r}: see `tickstream models list`")
+    return dict(head)
+
+
+async def _came_first(pool: Pool, model: str) -> ConflictError:
+    """What to say to whom another change has left nothing to do."""
+    head = await _head(pool, model)
+    return ConflictError(
+        f"{model}: another change came first: {head['active']} is active now, "
+        f"{head['shadow'] or 'none'} the shadow; look at it, then try again"
+    )
 
 
 async def _change(
@@ -204,15 +279,13 @@ async def _change(
         return Change(model, version, former, row["generation"], changed=False)
     found = await load(pool, row["artifact"])
     check_features(found, feature_set_of)
+    beside = None if row["shadow"] == version else row["shadow"]
     generation = await pool.fetchval(
-        statement("promote"), model, row["generation"], version, former, rolled_back, reason
-    )
+        statement("promote"), model, row["generation"], version, former, rolled_back, reason,
+        beside, "it became active", beside != row["shadow"],
+    )  # fmt: skip
     if generation is None:
-        head = await pool.fetchrow(statement("model"), model)
-        now = head["active"] if head is not None else None
-        raise ConflictError(
-            f"{model}: another change came first: {now} is active now; look at it, then try again"
-        )
+        raise await _came_first(pool, model)
     return Change(model, version, former, generation, changed=True)
 
 

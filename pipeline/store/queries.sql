@@ -259,16 +259,18 @@ INSERT INTO model_metrics (version, rows, first_ts, last_ts, n, log_loss, null_l
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: version
-SELECT v.*, m.active, m.generation, v.version IS NOT DISTINCT FROM m.active AS is_active
+SELECT v.*, m.active, m.shadow, m.generation, v.version IS NOT DISTINCT FROM m.active AS is_active,
+       v.version IS NOT DISTINCT FROM m.shadow AS is_shadow
   FROM model_versions v JOIN models m ON m.name = v.model WHERE v.version = $1
 
 -- name: versions
-SELECT v.*, v.version IS NOT DISTINCT FROM m.active AS is_active
+SELECT v.*, v.version IS NOT DISTINCT FROM m.active AS is_active,
+       v.version IS NOT DISTINCT FROM m.shadow AS is_shadow
   FROM model_versions v JOIN models m ON m.name = v.model
  WHERE $1::text IS NULL OR v.model = $1 ORDER BY v.model, v.made_at, v.version
 
 -- name: model
-SELECT name, active, generation, changed_at FROM models WHERE name = $1
+SELECT name, active, shadow, generation, changed_at FROM models WHERE name = $1
 
 -- name: promotions
 SELECT * FROM promotions WHERE model = $1 ORDER BY generation
@@ -276,24 +278,37 @@ SELECT * FROM promotions WHERE model = $1 ORDER BY generation
 -- name: newest_promotions
 SELECT * FROM promotions WHERE model = $1 ORDER BY generation DESC LIMIT $2
 
+-- name: newest_shadows
+SELECT * FROM shadows WHERE model = $1 ORDER BY generation DESC LIMIT $2
+
 -- name: artifact
 SELECT body FROM artifacts WHERE hash = $1
 
 -- name: promote
 WITH head AS (
-    UPDATE models SET active = $3, generation = generation + 1, changed_at = now()
-     WHERE name = $1 AND generation = $2 RETURNING name, generation)
+    UPDATE models SET active = $3, shadow = $7, generation = generation + 1, changed_at = now()
+     WHERE name = $1 AND generation = $2 RETURNING name, generation),
+beside AS (
+    INSERT INTO shadows (model, generation, version, reason) SELECT name, generation, $7, $8 FROM head WHERE $9)
 INSERT INTO promotions (model, generation, version, former, rolled_back, reason)
 SELECT name, generation, $3, $4, $5, $6 FROM head RETURNING generation
+
+-- name: shadow
+WITH head AS (
+    UPDATE models SET shadow = $3, generation = generation + 1, changed_at = now()
+     WHERE name = $1 AND generation = $2 RETURNING name, generation)
+INSERT INTO shadows (model, generation, version, reason) SELECT name, generation, $3, $4 FROM head RETURNING generation
 
 -- name: former
 SELECT p.former FROM promotions p JOIN models m ON m.name = p.model AND m.active = p.version
  WHERE p.model = $1 AND NOT p.rolled_back ORDER BY p.generation DESC LIMIT 1
 
 -- name: unannounced
-SELECT m.name AS model, m.active AS version, m.generation, v.artifact, p.rolled_back
-  FROM models m JOIN model_versions v ON v.version = m.active
-  JOIN promotions p ON p.model = m.name AND p.generation = m.generation
+SELECT m.name AS model, m.active AS version, m.generation, v.artifact, m.shadow, s.artifact AS shadow_artifact,
+       coalesce(p.rolled_back, false) AS rolled_back
+  FROM models m LEFT JOIN model_versions v ON v.version = m.active
+  LEFT JOIN model_versions s ON s.version = m.shadow
+  LEFT JOIN promotions p ON p.model = m.name AND p.generation = m.generation
  WHERE m.announced < m.generation ORDER BY m.name FOR UPDATE OF m
 
 -- name: set_announced

@@ -58,7 +58,7 @@ async def register(addresses: Addresses) -> list[str]:
 
 
 async def live(worker: Worker, addresses: Addresses, url: str, ticks: Path) -> Swapped:
-    """Feed; promote three times, kill behind the third, go back, forth and back; it runs on.
+    """Feed; promote three times, kill behind the third, set a shadow, go back, forth and back.
 
     Args: `url` is that of GraphQL, by which the last two are done.
     """
@@ -76,8 +76,10 @@ async def live(worker: Worker, addresses: Addresses, url: str, ticks: Path) -> S
                 told.killed_at = await evidence.marks(addresses)
                 worker.start()
             await _spoken(addresses, generation, len(SYMBOLS))
+        await _command(addresses, "shadow", told.versions[0])
+        await _spoken(addresses, len(told.versions) + 1, len(SYMBOLS))
         await asyncio.sleep(1.0)
-        generation = len(told.versions) + 1
+        generation = len(told.versions) + 2
         began = monotonic()
         seen = group.create_task(_spoken(addresses, generation, 1))
         await _command(addresses, "rollback", "gbdt")
@@ -152,24 +154,35 @@ def pauses(log: str) -> Pauses:
     )
 
 
-async def said(addresses: Addresses) -> tuple[Array, Array, Array]:
-    """Of each stored row p_gbdt, what LightGBM says by the version stored for it, and which.
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Of each stored row what is stored, what LightGBM says, and by which activation: (n,).
 
-    The version is the number of its activation in the partition, -1 before the first.
+    The activation is its number in the partition, -1 before the first.
     """
+
+    p: Array  # p_gbdt
+    expected: Array
+    shadow_p: Array
+    shadow_expected: Array
+    which: Array
+
+
+async def said(addresses: Addresses) -> Said:
+    """Hold the stored rows against the versions that are stored for them."""
     async with evidence.connection_to(addresses) as connection:
         versions = await connection.fetch(
             "SELECT version, features, convert_from(body, 'UTF8') AS body"
             " FROM model_versions JOIN artifacts ON hash = artifact"
         )
         activations = await connection.fetch(
-            'SELECT "partition", "offset", "index", version FROM activations'
+            'SELECT "partition", "offset", "index", version, shadow FROM activations'
             ' ORDER BY "partition", "offset", "index"'
         )
         (features,) = {tuple(row["features"]) for row in versions}
         columns = ", ".join(f'{"b" if name == "close" else "f"}."{name}"' for name in features)
         rows = await connection.fetch(
-            f'SELECT p."partition", p."offset", p."index", p.p_gbdt, b.stale, {columns}'  # noqa: S608 -- names of columns
+            f'SELECT p."partition", p."offset", p."index", p.p_gbdt, p.shadow_p, b.stale, {columns}'  # noqa: S608 -- names of columns
             ' FROM predictions p JOIN features f USING ("partition", "offset", "index")'
             ' JOIN bars b USING ("partition", "offset", "index")'
         )
@@ -181,10 +194,8 @@ async def said(addresses: Addresses) -> tuple[Array, Array, Array]:
     return _by_version(table, activations, models)
 
 
-def _by_version(
-    table: Array, activations: Sequence[Any], models: Mapping[str, Any]
-) -> tuple[Array, Array, Array]:
-    expected, which = np.full(len(table), np.nan), np.full(len(table), -1)
+def _by_version(table: Array, activations: Sequence[Any], models: Mapping[str, Any]) -> Said:
+    expected, which = np.full((2, len(table)), np.nan), np.full(len(table), -1)
     places = (table[:, 1].astype(np.int64) << _BITS) + table[:, 2].astype(np.int64)
     for partition in np.unique(table[:, 0]):
         mine = np.flatnonzero(table[:, 0] == partition)
@@ -192,8 +203,9 @@ def _by_version(
         starts = np.array([(one["offset"] << _BITS) + one["index"] for one in told], np.int64)
         which[mine] = np.searchsorted(starts, places[mine], "right") - 1
         for number, one in enumerate(told):
-            at = mine[(which[mine] == number) & (table[mine, 4] == 0)]
-            if len(at):
-                p = models[one["version"]].predict(table[at, 5:], num_threads=1)
-                expected[at] = np.clip(p, CLIP, 1.0 - CLIP)
-    return table[:, 3], expected, which
+            at = mine[(which[mine] == number) & (table[mine, 5] == 0)]
+            for role, out in zip(("version", "shadow"), expected, strict=True):
+                if len(at) and one[role] is not None:
+                    p = models[one[role]].predict(table[at, 6:], num_threads=1)
+                    out[at] = np.clip(p, CLIP, 1.0 - CLIP)
+    return Said(table[:, 3], expected[0], table[:, 4], expected[1], which)

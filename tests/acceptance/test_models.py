@@ -54,6 +54,30 @@ async def test_from_a_list_to_a_rollback(pool: Pool, named: dict[str, str]) -> N
     assert done.stdout == f"gbdt: {one} is active since generation 3\n"
 
 
+async def test_a_shadow_by_the_command_line(pool: Pool, named: dict[str, str]) -> None:
+    """Set, listed, shown and ended; what cannot be one is a line."""
+    one, two = await registered(pool, 1, 2)
+    assert tickstream("models", "promote", one, values=named).returncode == 0
+    done = tickstream("models", "shadow", two, "--reason", "look", values=named)
+    assert (done.returncode, done.stdout) == (0, f"gbdt: {two} is the shadow\n"), done.stderr
+    listed = tickstream("models", "list", values=named).stdout.splitlines()
+    assert [line.split()[:2] for line in listed] == [["*", one], ["~", two]]
+    assert f"shadow {two} look" in tickstream("models", "show", two, values=named).stdout
+    done = tickstream("models", "shadow", two, values=named)
+    assert done.stdout == f"gbdt: {two} is the shadow since generation 2\n"
+    done = tickstream("models", "shadow", one, values=named)
+    assert f"{one} is the active version" in only_line(done, 2)
+    done = tickstream("models", "shadow", "gbdt", "--none", "--json", values=named)
+    assert json.loads(done.stdout) == {
+        "model": "gbdt", "shadow": None, "former": two, "generation": 3, "changed": True,
+    }  # fmt: skip
+    done = tickstream("models", "shadow", "gbdt", "--none", values=named)
+    assert done.stdout == "gbdt: none is the shadow since generation 3\n"
+    done = tickstream("models", "shadow", two, "--bar", "ticks:9", values=named)
+    assert f"{two} was trained on another feature set" in only_line(done, 1)
+    assert await pool.fetchval("SELECT shadow FROM models") is None
+
+
 async def test_what_fails_is_one_line(pool: Pool, named: dict[str, str]) -> None:
     """Exit code 2 for what is not there, 1 for what is refused."""
     (one,) = await registered(pool, 1)

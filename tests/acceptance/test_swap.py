@@ -20,6 +20,7 @@ from tests.acceptance.parity.tables import apart
 from tests.acceptance.swapping import CLOCK, SETS, Swapped
 
 TICKS = 120_000
+SHADOW = 3  # the activation from which on there is one
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -70,12 +71,17 @@ def test_no_tick_is_missed(survived: Survived, capsys: pytest.CaptureFixture[str
 
 
 def test_each_row_is_by_the_version_stored_for_it(survived: Survived) -> None:
-    """p_gbdt is what LightGBM's own predict says of the stored features, bit for bit."""
-    p, expected, which = asyncio.run(swapping.said(survived.addresses))
-    np.testing.assert_array_equal(p, expected)
-    assert p.tobytes() == expected.tobytes()
-    assert {-1, 0, 1, 2, 3, 4, 5} <= set(which.tolist())
-    assert (np.isfinite(p) == (which >= 0)).mean() > 0.99
+    """p_gbdt and shadow_p are what LightGBM's own predict says of the stored features, bit for bit.
+
+    So they are behind the kill, where a shadow came and stayed through rollbacks.
+    """
+    said = asyncio.run(swapping.said(survived.addresses))
+    for p, expected in ((said.p, said.expected), (said.shadow_p, said.shadow_expected)):
+        np.testing.assert_array_equal(p, expected)
+        assert p.tobytes() == expected.tobytes()
+    assert {-1, 0, 1, 2, 3, 4, 5, 6} <= set(said.which.tolist())
+    assert (np.isfinite(said.p) == (said.which >= 0)).mean() > 0.99
+    assert (np.isfinite(said.shadow_p) == (said.which >= SHADOW)).mean() > 0.99
 
 
 def test_every_row_equals_a_replay(survived: Survived, tmp_path: Path) -> None:
@@ -94,7 +100,9 @@ def test_every_row_equals_a_replay(survived: Survived, tmp_path: Path) -> None:
     one, two, three = survived.told.versions
     for partition in {row["partition"] for row in spoken}:
         mine = [row["version"] for row in spoken if row["partition"] == partition]
-        assert mine == [one, two, three, two, three, two]
+        assert mine == [one, two, three, three, two, three, two]
+        beside = [row["shadow"] for row in spoken if row["partition"] == partition]
+        assert beside == [None, None, None, one, one, one, one]
 
 
 def test_topics_hold_the_same_rows(survived: Survived) -> None:

@@ -172,12 +172,13 @@ async def store(feed: Feed, pool: Pool, number: int, count: int) -> None:
 
 
 async def add_version(pool: Pool, number: int) -> None:
-    """A version that was looked at, compared, and promoted."""
+    """A version that was looked at, compared, a shadow, and promoted."""
     version = (await registry.register(pool, "gbdt", boosted.artifact(number))).version
     await pool.execute(statement("add_importance"), version, "gain", "*", ["x"], [1.0], [1])
     await pool.execute(
         statement("add_comparison"), "gbdt", version, None, 1, 2, "h", 9, 0.6, 0.7, 0.1, "r", True
     )
+    await registry.shadow(pool, version, ChainSettings().feature_set)
     await registry.promote(pool, version, ChainSettings().feature_set)
 
 

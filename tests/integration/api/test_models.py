@@ -23,6 +23,11 @@ PROMOTE = """mutation ($version: String!, $reason: String! = "better") {
   promoteModel(version: $version, reason: $reason) { model version former generation changed }
 }"""
 ROLLBACK = 'mutation { rollbackModel(model: "gbdt") { version former changed } }'
+SHADOW = """mutation ($version: String!) {
+  shadowModel(version: $version, reason: "look") { model shadow former generation changed }
+}"""
+UNSHADOW = 'mutation { unshadowModel(model: "gbdt") { shadow former changed } }'
+SHADOWS = '{ shadows(model: "gbdt") { model generation version reason at } }'
 LIST = "{ modelVersions { version model isActive madeAt horizon features heldOut { n logLoss } } }"
 
 
@@ -91,6 +96,38 @@ async def test_versions_are_promoted_and_rolled_back(at: Registry) -> None:
     ]
     reasons = [row["reason"] for row in await registry.history(at.pool, "gbdt")]
     assert reasons == ["better", "better", ""]
+
+
+async def test_a_shadow_is_set_and_ended(at: Registry) -> None:
+    """Each change answers what it did, marks the version, is listed and told to the stream."""
+    one, two = at.versions
+    assert at.settings.kafka is not None
+    topic = await heard(at.settings.kafka, MODELS)
+
+    async def marked() -> list[str]:
+        rows = (await ask(at.client, "{ modelVersions { version isShadow } }"))["data"]
+        return [row["version"] for row in rows["modelVersions"] if row["isShadow"]]
+
+    await ask(at.client, PROMOTE, version=one)
+    assert await marked() == []
+    found = (await ask(at.client, SHADOW, version=two))["data"]["shadowModel"]
+    assert found == {
+        "model": "gbdt", "shadow": two, "former": None, "generation": "2", "changed": True,
+    }  # fmt: skip
+    assert await marked() == [two]
+    assert not (await ask(at.client, SHADOW, version=two))["data"]["shadowModel"]["changed"]
+    assert code_of(await ask(at.client, SHADOW, version=one)) == "BAD_INPUT"
+    found = (await ask(at.client, UNSHADOW))["data"]["unshadowModel"]
+    assert found == {"shadow": None, "former": two, "changed": True}
+    assert await marked() == []
+    listed = (await ask(at.client, SHADOWS))["data"]["shadows"]
+    assert [(row["generation"], row["version"], row["reason"]) for row in listed] == [
+        ("3", None, ""), ("2", two, "look"),
+    ]  # fmt: skip
+    told = [document for _, document in await topic.values()]
+    assert [(each["version"], each["shadow"]) for each in told] == [
+        (one, None), (one, two), (one, None),
+    ]  # fmt: skip
 
 
 async def test_the_registry_is_read_once_between_changes(
@@ -192,6 +229,9 @@ async def test_a_change_takes_an_operator_and_a_post(at: Registry) -> None:
             rows = await registry.versions(at.pool)
             active = [row["version"] for row in rows if row["is_active"]]
             assert active == ([] if wanted else [at.versions[0]])
+            beside = {"query": SHADOW, "variables": {"version": at.versions[1]}}
+            answer = (await client.post("/graphql", json=beside, headers=headers)).json()
+            assert ("errors" in answer) is (wanted is not None), answer
 
 
 ALL = """query ($first: Int, $symbol: String, $method: ImportanceMethod) { modelVersions {

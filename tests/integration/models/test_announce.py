@@ -14,6 +14,7 @@ from pipeline.servers import Addresses
 from pipeline.settings import TopicSettings
 from pipeline.stages.chain import ChainSettings
 from pipeline.store.pool import Pool
+from schemas.models import Promotion
 from schemas.topics import ALERTS, MODELS
 from tests.fixtures import boosted
 
@@ -77,9 +78,42 @@ async def test_promotions_and_rollbacks_are_told(pool: Pool, kafka: str) -> None
             "generation": generation,
             "artifact": hashes[version],
             "rolled_back": generation == 3,
+            "shadow": None,
+            "shadow_artifact": None,
         }
         for generation, version in ((1, one), (2, two), (3, one))
     ]
+
+
+async def test_shadows_are_told(pool: Pool, kafka: str) -> None:
+    """With or without an active version, and that there is none any more."""
+    one, two = await registered(pool, 1, 2)
+    models, of = await heard(kafka, MODELS), CHAIN.feature_set
+    await announce.shadow(pool, kafka, one, of)
+    await announce.promote(pool, kafka, two, of)
+    assert not (await announce.shadow(pool, kafka, one, of)).changed
+    await announce.unshadow(pool, kafka, "gbdt", of)
+    hashes = {row["version"]: row["artifact"] for row in await registry.versions(pool)}
+    told = [Promotion.model_validate(document) for _, document in await models.values()]
+    assert told == [
+        Promotion(
+            model="gbdt", version=version, generation=generation, artifact=hashes.get(version),
+            shadow=beside, shadow_artifact=hashes.get(beside),
+        )
+        for generation, version, beside in ((1, None, one), (2, two, one), (3, two, None))
+    ]  # fmt: skip
+
+
+async def test_a_refused_shadow_is_an_alert(pool: Pool, kafka: str) -> None:
+    """The topic of the models hears nothing of it."""
+    (one,) = await registered(pool, 1)
+    models, alerts = await heard(kafka, MODELS), await heard(kafka, ALERTS)
+    other = ChainSettings.model_validate({"bars": {"clock": "ticks:7"}})
+    with pytest.raises(RefusedError, match="another feature set"):
+        await announce.shadow(pool, kafka, one, other.feature_set)
+    ((_, document),) = await alerts.values()
+    assert (document["kind"], document["version"]) == ("model_refused", one)
+    assert await models.values() == []
 
 
 async def test_a_refusal_is_an_alert(pool: Pool, kafka: str) -> None:
@@ -145,3 +179,12 @@ async def test_a_record_that_is_not_taken(
     assert await models.values() == []
     await announce.promote(pool, kafka, one, CHAIN.feature_set)
     assert [document["version"] for _, document in await models.values()] == [one]
+    (two,) = await registered(pool, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Publisher, "deliver", refuse)
+        with pytest.raises(UnavailableError, match=f"is the shadow, but .* models shadow {two}"):
+            await announce.shadow(pool, kafka, two, CHAIN.feature_set)
+        with pytest.raises(UnavailableError, match=r"no shadow .* models shadow gbdt --none"):
+            await announce.unshadow(pool, kafka, "gbdt", CHAIN.feature_set)
+    await announce.unshadow(pool, kafka, "gbdt", CHAIN.feature_set)
+    assert [document["generation"] for _, document in await models.values()] == [1, 3]

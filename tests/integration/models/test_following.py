@@ -64,13 +64,15 @@ async def promote(pool: Pool, kafka: str, version: str) -> None:
     await announce.promote(pool, kafka, version, CHAIN.feature_set)
 
 
-async def offered(follower: Follower, version: str, generation: int) -> None:
-    """Wait until it offers a version of a generation."""
+async def offered(
+    follower: Follower, version: str | None, generation: int, shadow: str | None = None
+) -> None:
+    """Wait until it offers the versions of a generation."""
 
     async def holds() -> bool:
         found = follower.newest
         return found is not None and found.at(0).activation == Activation(
-            0, 0, found.model, generation, version
+            0, 0, found.model, generation, version, shadow
         )
 
     await evidence.until(holds, 20, pause=0.02)
@@ -103,6 +105,33 @@ async def test_promotions_and_rollbacks_are_offered(pool: Pool, kafka: str, mode
         await offered(follower, one, 3)
         assert follower.newest is not None
         assert follower.newest.at(7).activation == Activation(7, 0, model, 3, one)
+
+
+async def test_shadows_are_offered(
+    pool: Pool, kafka: str, addresses: Addresses, model: str
+) -> None:
+    """Alone, beside the active version, and no more; one that is refused holds up no other."""
+    one, two, three = await registered(pool, model, 1, 2, 3)
+    async with following(kafka, pool, model) as follower:
+        await announce.shadow(pool, kafka, one, CHAIN.feature_set)
+        await offered(follower, None, 1, one)
+        await promote(pool, kafka, two)
+        await offered(follower, two, 2, one)
+        assert follower.newest is not None
+        spoken = follower.newest.at(7)
+        assert [one and one.version for one in (spoken.active, spoken.shadow)] == [two, one]
+        await announce.unshadow(pool, kafka, model, CHAIN.feature_set)
+        await offered(follower, two, 3)
+        row = await registry.version_of(pool, three)
+        told = {
+            "model": model, "version": three, "generation": 4, "artifact": row["artifact"],
+            "shadow": one, "shadow_artifact": "0" * 64,
+        }  # fmt: skip
+        async with Publisher(kafka) as publisher:
+            news = Outgoing(MODELS, json.dumps(told).encode(), model.encode())
+            await publisher.deliver([news])
+        await offered(follower, three, 4)
+    assert ["is not in the database" in text for text in await refusals(addresses, model)] == [True]
 
 
 async def test_who_starts_late_is_ready(pool: Pool, kafka: str, model: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import ConflictError, MisuseError, RefusedError, UnavailableError
 from pipeline.models import registry
 from pipeline.models.gbdt import canary_of
-from pipeline.models.registry import Change
+from pipeline.models.registry import Change, Shadowed
 from pipeline.settings import StoreSettings
 from pipeline.stages.chain import ChainSettings
 from pipeline.store.pool import Pool, open_pool
@@ -112,6 +112,67 @@ async def test_promotions_and_rollbacks(pool: Pool) -> None:
     ]  # fmt: skip
     told = [(row["generation"], row["version"]) for row in await registry.history(pool, "gbdt")]
     assert told == [(1, one), (2, two), (3, three), (4, two), (5, one), (6, three), (7, one)]
+
+
+async def of_now(pool: Pool) -> tuple[object, ...]:
+    """The active version, the shadow and the generation; and who is marked as the shadow."""
+    row = await pool.fetchrow("SELECT active, shadow, generation FROM models")
+    marked = [row["version"] for row in await registry.versions(pool) if row["is_shadow"]]
+    return (*(row or ()), marked)
+
+
+async def test_a_shadow_speaks_beside_the_active_version(pool: Pool) -> None:
+    """Each change is a generation with its row; one that becomes active is no shadow any more."""
+    one, two, three = await registered(pool, 1, 2, 3)
+    of = CHAIN.feature_set
+    first = await registry.shadow(pool, one, of, "look at it")
+    assert first == Shadowed("gbdt", one, None, 1, changed=True)
+    assert await of_now(pool) == (None, one, 1, [one])
+    await promote(pool, one)
+    assert await of_now(pool) == (one, None, 2, [])
+    with pytest.raises(MisuseError, match=f"{one} is the active version"):
+        await registry.shadow(pool, one, of)
+    assert await registry.shadow(pool, two, of) == Shadowed("gbdt", two, None, 3, changed=True)
+    assert await registry.shadow(pool, two, of) == Shadowed("gbdt", two, two, 3, changed=False)
+    assert (await registry.shadow(pool, three, of)).former == two
+    await promote(pool, two)
+    assert await of_now(pool) == (two, three, 5, [three])
+    await registry.rollback(pool, "gbdt", of)
+    assert await of_now(pool) == (one, three, 6, [three])
+    ended = await registry.unshadow(pool, "gbdt", "seen enough")
+    assert ended == Shadowed("gbdt", None, three, 7, changed=True)
+    assert not (await registry.unshadow(pool, "gbdt")).changed
+    assert await of_now(pool) == (one, None, 7, [])
+    told = await registry.shadows(pool, "gbdt", 10)
+    assert [(row["generation"], row["version"], row["reason"]) for row in told] == [
+        (7, None, "seen enough"), (4, three, ""), (3, two, ""), (2, None, "it became active"),
+        (1, one, "look at it"),
+    ]  # fmt: skip
+    assert [row["generation"] for row in await registry.history(pool, "gbdt")] == [2, 5, 6]
+
+
+async def test_what_may_not_be_a_shadow(pool: Pool, other: asyncpg.Connection) -> None:
+    """Damage, other features, unknown names, and who comes second; nothing changes by them."""
+    one, two = await registered(pool, 1, 2)
+    await promote(pool, one)
+    with pytest.raises(RefusedError, match="trained on another feature set"):
+        await registry.shadow(pool, two, OTHER.feature_set)
+    async with other.transaction():
+        await other.execute("UPDATE models SET generation = generation + 1")
+        late = asyncio.create_task(registry.shadow(pool, two, CHAIN.feature_set))
+        await waits(other)
+    with pytest.raises(ConflictError, match=f"{one} is active now, none the shadow"):
+        await late
+    hashed = (await registry.version_of(pool, two))["artifact"]
+    await pool.execute("UPDATE artifacts SET body = body || 'x'::bytea WHERE hash = $1", hashed)
+    with pytest.raises(RefusedError, match="its bytes have another hash"):
+        await registry.shadow(pool, two, CHAIN.feature_set)
+    with pytest.raises(MisuseError, match="there is no version"):
+        await registry.shadow(pool, "gbdt-0", CHAIN.feature_set)
+    with pytest.raises(MisuseError, match="there is no model"):
+        await registry.unshadow(pool, "other")
+    assert await of_now(pool) == (one, None, 2, [])
+    assert await registry.shadows(pool, "gbdt", 10) == []
 
 
 async def test_of_two_promotions_at_once_one_wins(pool: Pool, other: asyncpg.Connection) -> None:
