@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two processes of tests at a time, a module in one of them; `make test SPREAD=` runs them one by one.
 SPREAD ?= -n 2 --dist loadfile
+# Dozens of processes are started by the tests: none compiles all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 DEMO_ARGS := $(if $(EXIT),--exit) $(ARGS)
 
 .PHONY: demo test unit check format bench soak clean

@@ -1,5 +1,6 @@
 """The executable schema: the SDL of `schemas/graphql` with the resolvers of this room."""
 
+from functools import cache
 from importlib.resources import files
 
 from ariadne import make_executable_schema
@@ -17,8 +18,12 @@ def read_sdl() -> list[str]:
     return [entry.read_text("utf-8") for entry in entries if entry.name.endswith(".graphql")]
 
 
+@cache
 def build_schema() -> GraphQLSchema:
-    """The schema that the server executes; its fields ask for their roles."""
+    """The schema that the server executes; its fields ask for their roles.
+
+    Made once a process, as nobody changes it.
+    """
     schema = make_executable_schema(read_sdl(), *BINDABLES, convert_names_case=python_name)
     guard(schema)
     return schema

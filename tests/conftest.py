@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import structlog
 from hypothesis import settings
 
 from pipeline.cache.latest import Cache, open_cache
@@ -27,6 +28,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # The first example of a test may have to wait for numba.
 settings.register_profile("tickstream", deadline=None)
 settings.load_profile("tickstream")
+# With rich, structlog would draw the variables of every frame of each fault that a test provokes.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 _FOLDERS = ("integration", "acceptance", "bench")
 
 for _name in [name for name in os.environ if name.startswith("TICKSTREAM_")]:

@@ -21,6 +21,7 @@ from pipeline.errors import UnavailableError
 from pipeline.settings import Settings
 
 SYMBOLS = [f"S{number:03}" for number in range(50)]
+SETTINGS = Settings(postgres="postgresql://nowhere", redis="redis://nowhere")
 HEAD = {"partition": 0, "index": 0, "ts": 1_700_000_000_123_456_789, "known_at": 0}
 
 
@@ -49,7 +50,7 @@ class FakeServices:
     """What the endpoint asks of `Services`, with every call counted."""
 
     def __init__(self) -> None:
-        self.settings = Settings(postgres="postgresql://nowhere", redis="redis://nowhere")
+        self.settings = SETTINGS
         self.hubs = Hubs(lambda _stage: nullcontext())
         self.topics = Topics(None)
         self.renderings = Renderings()

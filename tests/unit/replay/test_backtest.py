@@ -43,6 +43,11 @@ def run(table: pd.DataFrame, out: Path, settings: Settings, **more: Any) -> dict
     return {**figures, "months": months_of(kept[0])}
 
 
+def undrawn(_: Result) -> str:
+    """No page."""
+    return ""
+
+
 @pytest.fixture(scope="module")
 def crossed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The crossing of means on the S&P 500, filled at the next open."""
@@ -266,10 +271,10 @@ def test_an_engine_alone_trades_as_the_chain_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: str
 ) -> None:
     """A whole backtest of a chain that knows one engine only brings what is told of it alone."""
-    sets = [f"bars.clock={clock}", "replay.row_group=700", "signals.cost_bp=0", "fills.taker_bp=2"]
+    sets = [f"bars.clock={clock}", "replay.row_group=200", "signals.cost_bp=0", "fills.taker_bp=2"]
     settings = load_settings(sets)
-    table = walk(12_000, ("B", "A", "C"))
-    told = run(table, tmp_path / "out", settings, trials=7)
+    path = tmp_path / "ticks.parquet"
+    told = run(walk(4000, ("B", "A", "C")), tmp_path / "out", settings, trials=7)
     assert told["engines"]["combined"]["alone"]["performance"] == told["performance"]
     assert told["engines"]["combined"]["alone"]["trading"] == told["trading"]
     step = Predictions.step
@@ -281,7 +286,9 @@ def test_an_engine_alone_trades_as_the_chain_would(
             return block.plus(Rows("predictions", columns, rows.symbols))
 
         monkeypatch.setattr(Predictions, "step", only)
-        truth = run(table, tmp_path / engine, settings, trials=7)
+        truth = backtest(
+            tmp_path / engine, lambda into: replay_file(path, into, settings), undrawn, trials=7
+        )
         monkeypatch.undo()
         alone = told["engines"][engine]["alone"]
         assert alone["final_equity"] == truth["final_equity"]
