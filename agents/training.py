@@ -1,4 +1,4 @@
-"""The service `training`: does jobs that were asked for or are due, each in its own process."""
+"""The service `training`: does jobs that were asked for or are due, and scores who speaks."""
 
 import asyncio
 import os
@@ -28,6 +28,7 @@ from agents.jobs import (
 )
 from agents.retries import Outage
 from agents.schedule import keep_schedule
+from agents.scores import keep_scores
 from pipeline.clock import monotonic
 from pipeline.errors import MisuseError, UnavailableError
 from pipeline.models.boosting import lightgbm_module
@@ -244,6 +245,8 @@ async def work(settings: Settings, sets: Sequence[str]) -> None:
             group.create_task(runner.run())
             if settings.training.every is not None:
                 group.create_task(keep_schedule(pool, settings, stop))
+            if settings.kafka is not None and settings.models.score_seconds:
+                group.create_task(keep_scores(pool, settings.kafka, settings, stop))
         LOG.info("runner_stopped", runner=runner.name)
     finally:
         await pool.close()

@@ -18,6 +18,7 @@ from pipeline.models import announce, registry, remembered
 from pipeline.models.announce import Announced
 from pipeline.models.importance import Method
 from pipeline.models.registry import Change, Shadowed
+from pipeline.store import scores
 from pipeline.store.pool import Pool
 from schemas.models import ANY_SYMBOL
 
@@ -109,6 +110,29 @@ async def resolve_importance(
         version["version"]
     )
     return [row for row in rows if method is None or row["method"] == method]
+
+
+@version_type.field("live")
+async def resolve_live(version: Row, info: Info) -> Row | None:
+    """While it was active."""
+    return (await _on_the_stream(version, info)).get("live")
+
+
+@version_type.field("shadow")
+async def resolve_as_shadow(version: Row, info: Info) -> Row | None:
+    """While it was the shadow."""
+    return (await _on_the_stream(version, info)).get("shadow")
+
+
+async def _on_the_stream(version: Row, info: Info) -> dict[str, Row]:
+    """Of all versions of an answer at once."""
+    services = info.context.services
+
+    async def read(names: list[str]) -> dict[str, dict[str, Row]]:
+        async with services.postgres() as pool:
+            return await scores.of_all_days(pool, names)
+
+    return await batch_of(info.context.memo, "stream scores", read).load(version["version"])
 
 
 @query.field("modelComparisons")

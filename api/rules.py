@@ -26,7 +26,7 @@ _READER: Final = {
     " positions dataQuality engines performance modelVersions modelComparisons promotions shadows"
     " drift driftSeries",
     "ModelVersion": "version model kind isActive isShadow madeAt features featureSet horizon"
-    " firstTs lastTs heldOut artifact inputs dataHash rows hyperparameters importance",
+    " firstTs lastTs heldOut live shadow artifact inputs dataHash rows hyperparameters importance",
     "ModelInput": "source partition from to rows sha256",
     "Hyperparameter": "name value",
     "FeatureImportance": "method symbol feature value place",

@@ -241,6 +241,14 @@ class Webhook(_Group):
         return tuple(read_secret(value.get_secret_value()) for value in self.secrets)
 
 
+class ModelsSettings(_Group):
+    """What is done about the versions that speak on the stream."""
+
+    score_seconds: float = Field(
+        10.0, ge=0, le=3600, description="seconds between looks at outcomes of a live run; 0: never"
+    )
+
+
 class TrainingSettings(_Group):
     """Training of the engine gbdt by a schedule."""
 
@@ -317,6 +325,7 @@ class Settings(BaseSettings):
     webhooks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")], Webhook] = Field(
         {}, description="receivers of alerts, by a name"
     )
+    models: ModelsSettings = ModelsSettings()
     training: TrainingSettings = TrainingSettings()
     drift: DriftSettings = DriftSettings()
 

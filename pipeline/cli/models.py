@@ -23,12 +23,14 @@ from pipeline.models.announce import Announced
 from pipeline.models.registry import Change, Shadowed
 from pipeline.models.settling import compared
 from pipeline.settings import Settings
+from pipeline.store import scores
 from pipeline.store.pool import Pool
 from pipeline.store.statements import statement
 
 T = TypeVar("T")
 _TOP: Final = 10  # features
 _CHANGES: Final = 100  # of the shadow
+_DAYS: Final = 60  # of scores on the stream, the newest, live and shadow
 _REASON: Final = click.option("--reason", default="", help="Why, for the log.")
 
 
@@ -84,6 +86,13 @@ def show(version: str, sets: tuple[str, ...], data_dir: Path | None, *, as_json:
             for one in value:
                 how = "rolled back to" if one["rolled_back"] else "promoted"
                 click.echo(f"{one['at']:%Y-%m-%d %H:%M:%S}Z {how} {one['version']} {one['reason']}")
+        elif name == "scores":
+            for one in value:
+                when = "" if one["day"] is None else f" {one['day']}"
+                click.echo(
+                    f"{one['rows']}{when}  log loss {one['log_loss']:.6f} on {one['n']:,} rows"
+                    f" ({one['log_loss'] - one['null_log_loss']:+.6f} to the base rate)"
+                )
         elif name == "shadows":
             for one in value:
                 who = one["version"] or "none"
@@ -97,6 +106,7 @@ async def _all_of(pool: Pool, version: str) -> dict[str, Any]:
     found = await registry.version_of(pool, version)
     rows = await pool.fetch(statement("importance"), version, _TOP)
     found["importance"] = [dict(row) for row in rows]
+    found["scores"] = await scores.by_day(pool, version, _DAYS)
     found["history"] = await registry.history(pool, found["model"])
     found["shadows"] = (await registry.shadows(pool, found["model"], _CHANGES))[::-1]
     return found

@@ -23,8 +23,8 @@ from pipeline.models.drift import DriftAlarm
 from pipeline.models.drift_state import Detectors
 from pipeline.settings import Settings
 from pipeline.store import drift as store
-from pipeline.store.drift import START, Kept, Place
 from pipeline.store.live import compress, decompress
+from pipeline.store.places import START, Kept, Place
 from pipeline.store.pool import Pool
 from schemas.alerts import drift_document
 from schemas.blocks import Rows, empty

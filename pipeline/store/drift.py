@@ -2,38 +2,23 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import ConflictError
+from pipeline.store import places
+from pipeline.store.places import Kept
 from pipeline.store.pool import Connection, Pool
 from pipeline.store.statements import statement
 
 Row = dict[str, Any]
-Place = tuple[int, int, int]  # next offset of the topic; offset and index of the last row seen
-START: Place = (0, -1, -1)
 _COLUMNS = (
     "partition", "offset", "index", "symbol", "ts", "kind", "name", "change", "since", "evidence",
     "looked", "stride",
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Where a watcher of a partition stands; generation 0: it has not begun."""
-
-    generation: int = 0
-    places: Mapping[str, Place] | None = None
-    data: bytes | None = None
-
-
 async def kept(pool: Pool, service: str, partition: int) -> Kept:
     """How far it came."""
-    row = await pool.fetchrow(statement("drift_state"), service, partition)
-    if row is None:
-        return Kept()
-    places = {topic: tuple(place) for topic, place in json.loads(row["places"]).items()}
-    return Kept(row["generation"], places, row["data"])
+    return await places.kept(pool, "drift_state", service, partition)
 
 
 async def keep(
@@ -52,19 +37,9 @@ async def keep(
         ConflictError: another watcher was faster; nothing is stored.
         UnavailableError: Postgres is away; all is stored or nothing.
     """
-    places = json.dumps({topic: list(place) for topic, place in (now.places or {}).items()})
+    told = json.dumps(series)
     async with pool.acquire() as connection, connection.transaction():
-        moved = await connection.fetchval(
-            statement("keep_drift_state"),
-            service,
-            partition,
-            now.generation,
-            places,
-            now.data,
-            json.dumps(series),
-        )
-        if moved is None:
-            raise ConflictError(f"partition {partition}: another watcher of drift went on with it")
+        await places.move(connection, "keep_drift_state", service, partition, now, told)
         await connection.executemany(
             statement("add_drift"), [[alarm[name] for name in _COLUMNS] for alarm in alarms]
         )

@@ -258,6 +258,41 @@ ON CONFLICT DO NOTHING RETURNING version
 INSERT INTO model_metrics (version, rows, first_ts, last_ts, n, log_loss, null_log_loss, brier, auc)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
+-- name: first_activations
+SELECT partition, min(planned_at) AS planned_at FROM activations WHERE service = $1 GROUP BY partition ORDER BY partition
+
+-- name: score_state
+SELECT generation, places, data FROM score_states WHERE service = $1 AND partition = $2
+
+-- name: keep_score_state
+INSERT INTO score_states (service, partition, generation, places, data) VALUES ($1, $2, 1, $4::text::jsonb, $5)
+ON CONFLICT (service, partition) DO UPDATE
+   SET generation = score_states.generation + 1, places = excluded.places, data = excluded.data, kept_at = now()
+ WHERE score_states.generation = $3
+RETURNING generation
+
+-- name: add_day_scores
+INSERT INTO model_metrics AS m (version, rows, day, first_ts, last_ts, n, log_loss, null_log_loss, brier)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (version, rows, day) DO UPDATE
+   SET first_ts = least(m.first_ts, excluded.first_ts), last_ts = greatest(m.last_ts, excluded.last_ts),
+       n = m.n + excluded.n, at = now(),
+       log_loss = m.log_loss + (excluded.log_loss - m.log_loss) * excluded.n / (m.n + excluded.n),
+       null_log_loss = m.null_log_loss + (excluded.null_log_loss - m.null_log_loss) * excluded.n / (m.n + excluded.n),
+       brier = m.brier + (excluded.brier - m.brier) * excluded.n / (m.n + excluded.n)
+
+-- name: day_scores
+SELECT * FROM (
+    SELECT rows, day, first_ts, last_ts, n, log_loss, null_log_loss, brier, auc FROM model_metrics
+     WHERE version = $1 ORDER BY day DESC NULLS FIRST, rows LIMIT $2) AS newest
+ ORDER BY day NULLS FIRST, rows
+
+-- name: stream_scores
+SELECT version, rows, min(first_ts) AS first_ts, max(last_ts) AS last_ts, sum(n)::bigint AS n,
+       sum(log_loss * n) / sum(n) AS log_loss, sum(null_log_loss * n) / sum(n) AS null_log_loss,
+       sum(brier * n) / sum(n) AS brier, NULL::float8 AS auc
+  FROM model_metrics WHERE version = ANY ($1::text[]) AND day IS NOT NULL GROUP BY version, rows
+
 -- name: version
 SELECT v.*, m.active, m.shadow, m.generation, v.version IS NOT DISTINCT FROM m.active AS is_active,
        v.version IS NOT DISTINCT FROM m.shadow AS is_shadow

@@ -1,6 +1,7 @@
 """The registry on the command line: lists, promotions, rollbacks, and one line for what fails."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from pipeline.models import registry
 from pipeline.servers import Addresses
 from pipeline.store.pool import Pool
+from pipeline.store.statements import statement
 from tests.acceptance.commands import naming, only_line, tickstream
 from tests.fixtures import boosted
 from tests.fixtures.planted import SETTINGS, replayed
@@ -62,7 +64,12 @@ async def test_a_shadow_by_the_command_line(pool: Pool, named: dict[str, str]) -
     assert (done.returncode, done.stdout) == (0, f"gbdt: {two} is the shadow\n"), done.stderr
     listed = tickstream("models", "list", values=named).stdout.splitlines()
     assert [line.split()[:2] for line in listed] == [["*", one], ["~", two]]
-    assert f"shadow {two} look" in tickstream("models", "show", two, values=named).stdout
+    scored = (two, "shadow", date(2026, 1, 5), 1, 9, 1500, 0.68, 0.69, 0.25)
+    await pool.execute(statement("add_day_scores"), *scored)
+    shown = tickstream("models", "show", two, values=named).stdout
+    assert f"shadow {two} look" in shown
+    assert "held_out  log loss 0.680000 on 100 rows (-0.010000 to the base rate)" in shown
+    assert "shadow 2026-01-05  log loss 0.680000 on 1,500 rows (-0.010000 to the base" in shown
     done = tickstream("models", "shadow", two, values=named)
     assert done.stdout == f"gbdt: {two} is the shadow since generation 2\n"
     done = tickstream("models", "shadow", one, values=named)

@@ -8,7 +8,7 @@ import pytest
 from pipeline.cache.latest import DRIFT, open_cache
 from pipeline.settings import Settings, StoreSettings
 from pipeline.store import drift
-from pipeline.store.drift import Kept
+from pipeline.store.places import Kept
 from pipeline.store.pool import open_pool
 from tests.integration.api.conftest import ask, served
 

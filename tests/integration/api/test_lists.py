@@ -28,9 +28,9 @@ from pipeline.models import registry
 from pipeline.settings import Settings, StoreSettings
 from pipeline.stages.chain import ChainSettings
 from pipeline.store import drift, jobs
-from pipeline.store.drift import Kept
 from pipeline.store.jobs import Kind, NewJob, State
 from pipeline.store.live import PartitionBatch
+from pipeline.store.places import Kept
 from pipeline.store.pool import Pool, open_pool
 from pipeline.store.statements import statement
 from schemas.blocks import ENGINES, STAGES, Rows

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import httpx
@@ -291,6 +292,27 @@ async def test_what_a_version_comes_from_and_looks_at(at: Registry) -> None:
         ]
     assert code_of(await ask(at.client, ALL, first=501)) == "BAD_INPUT"
     assert code_of(await ask(at.client, ALL, symbol="A\0")) == "BAD_INPUT"
+
+
+async def test_how_versions_did_on_the_stream(at: Registry) -> None:
+    """All days of a role summed up by rows; null where a version had none."""
+    one, two = at.versions
+    for version, rows, day, n, loss in (
+        (one, "live", 1, 100, 0.6), (one, "live", 2, 300, 0.8), (one, "shadow", 2, 50, 0.7),
+    ):  # fmt: skip
+        scored = (version, rows, date(2026, 1, day), day, day + 5, n, loss, 0.69, 0.25)
+        await at.pool.execute(statement("add_day_scores"), *scored)
+    asked = "firstTs lastTs n logLoss nullLogLoss brier auc"
+    query = f"{{ modelVersions {{ version live {{ {asked} }} shadow {{ n logLoss }} }} }}"
+    found = {row["version"]: row for row in (await ask(at.client, query))["data"]["modelVersions"]}
+    live = found[one]["live"]
+    assert live.pop("logLoss") == pytest.approx(0.75)
+    assert live == {
+        "firstTs": "1970-01-01T00:00:00.000000001Z", "lastTs": "1970-01-01T00:00:00.000000007Z",
+        "n": 400, "nullLogLoss": pytest.approx(0.69), "brier": pytest.approx(0.25), "auc": None,
+    }  # fmt: skip
+    assert found[one]["shadow"] == {"n": 50, "logLoss": 0.7}
+    assert (found[two]["live"], found[two]["shadow"]) == (None, None)
 
 
 async def test_comparisons_and_changes_are_listed(at: Registry) -> None:

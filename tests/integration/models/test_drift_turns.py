@@ -29,6 +29,7 @@ from pipeline.settings import (
 from pipeline.store import drift as store
 from pipeline.store.live import compress
 from pipeline.store.migrate import migrate
+from pipeline.store.places import Kept
 from pipeline.store.pool import Pool, open_pool
 from schemas.blocks import Array, Rows
 from schemas.codec import block_bytes
@@ -66,7 +67,7 @@ async def begin_here(kafka: str, pool: Pool, settings: Settings) -> None:
     data = compress(Detectors(settings.chain.fingerprint()).snapshot())
     for number in ends[TOPICS[0]]:
         places = {topic: (ends[topic][number][1], -1, -1) for topic in TOPICS}
-        await store.keep(pool, settings.worker.group, number, store.Kept(0, places, data), [])
+        await store.keep(pool, settings.worker.group, number, Kept(0, places, data), [])
 
 
 async def publish(kafka: str, rows: Sequence[Rows], start: int, stop: int) -> None:
@@ -256,7 +257,7 @@ async def test_of_two_watchers_one_goes_on(
     assert await stored(pool) == sorted(expected(rows, settings))
     assert sorted(map(key, await alerts(kafka, since))) == await stored(pool)
     before = await store.kept(pool, settings.worker.group, 0)
-    late = store.Kept(before.generation - 1, before.places, before.data)
+    late = Kept(before.generation - 1, before.places, before.data)
     with pytest.raises(ConflictError, match="another watcher"):
         await store.keep(pool, settings.worker.group, 0, late, [])
 
