@@ -5,7 +5,6 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 import structlog
 from hypothesis import settings
@@ -15,9 +14,9 @@ from pipeline.errors import UnavailableError
 from pipeline.servers import Addresses, Fleet, start_servers
 from pipeline.servers.containers import start_containers
 from pipeline.settings import CacheSettings, StoreSettings, samples_directory
-from pipeline.store.migrate import migrate
 from pipeline.store.pool import Pool, open_pool
 from schemas.blocks import own_columns
+from tests.fixtures.databases import bare_database, fresh_database
 
 # Started in the background by a script, this process ignores Ctrl-C, and so would every command
 # that a test starts and then interrupts.
@@ -154,36 +153,17 @@ def addresses(request: pytest.FixtureRequest) -> Iterator[Addresses]:
 @pytest.fixture
 async def postgres(addresses: Addresses, worker_id: str) -> AsyncIterator[str]:
     """The DSN of a fresh, migrated database of this test's own."""
+    ours = "TICKSTREAM_POSTGRES" not in os.environ
     template = f"template_{worker_id}"
-    admin = await asyncpg.connect(addresses.postgres)
-    try:
-        if not await admin.fetchval("SELECT true FROM pg_database WHERE datname = $1", template):
-            await admin.execute(f"CREATE DATABASE {template}")
-            pool = await open_pool(_database(addresses.postgres, template), StoreSettings())
-            await migrate(pool)
-            await pool.close()
-        name = f"test_{worker_id}_{os.urandom(6).hex()}"
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        yield _database(addresses.postgres, name)
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await admin.close()
+    async with fresh_database(addresses.postgres, template, ours=ours) as dsn:
+        yield dsn
 
 
 @pytest.fixture
 async def bare(addresses: Addresses) -> AsyncIterator[str]:
     """The DSN of a fresh database without any table."""
-    admin = await asyncpg.connect(addresses.postgres)
-    name = f"bare_{os.urandom(6).hex()}"
-    await admin.execute(f"CREATE DATABASE {name}")
-    yield _database(addresses.postgres, name)
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
-
-
-def _database(dsn: str, name: str) -> str:
-    head, _, query = dsn.partition("?")
-    return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+    async with bare_database(addresses.postgres) as dsn:
+        yield dsn
 
 
 @pytest.fixture

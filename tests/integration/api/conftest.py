@@ -15,11 +15,11 @@ from api.app import create_app
 from pipeline.cache.latest import Cache, entries, open_cache
 from pipeline.servers.postgres import PostgresServer
 from pipeline.servers.valkey import ValkeyServer
-from pipeline.settings import Settings, StoreSettings, fresh_id
+from pipeline.settings import Settings
 from pipeline.store.live import LiveStore, PartitionBatch
-from pipeline.store.migrate import migrate
 from pipeline.store.pool import open_pool
 from schemas.blocks import COLUMNS, Rows, empty
+from tests.fixtures.databases import fresh_database
 from tests.fixtures.rows import newest
 
 START = 1_767_605_400_000_000_000  # 2026-01-05T09:30:00Z
@@ -47,21 +47,11 @@ async def settings(
     """Settings that name a fresh, migrated database and an empty cache."""
     postgres_server.start()
     valkey_server.start()
-    name = f"api_{fresh_id()}"
-    admin = await open_pool(postgres_server.address, StoreSettings())
-    await admin.execute(f"CREATE DATABASE {name}")
     async with Redis.from_url(valkey_server.address) as client:
         await client.flushall()
-    address = postgres_server.address.replace("/tickstream?", f"/{name}?")
-    pool = await open_pool(address, StoreSettings())
-    await migrate(pool)
-    await pool.close()
-    yield Settings(postgres=address, redis=valkey_server.address)
-    postgres_server.start()
-    admin_again = await open_pool(postgres_server.address, StoreSettings())
-    await admin_again.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin_again.close()
-    await admin.close()
+    async with fresh_database(postgres_server.address, "template", ours=True) as address:
+        yield Settings(postgres=address, redis=valkey_server.address)
+        postgres_server.start()
 
 
 def make_rows(stage: str, symbol: str, n: int, first: int = 0, **values: Any) -> Rows:
