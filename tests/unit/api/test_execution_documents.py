@@ -160,7 +160,7 @@ async def answer(
     return encode({"data": result.data}) + repr(errors).encode(), result
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(query=documents(), rows=stored(), away=st.booleans())
 async def test_any_document(
     query: str, rows: dict[tuple[str, str], Row | None], away: bool

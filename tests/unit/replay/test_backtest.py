@@ -286,6 +286,7 @@ def test_an_engine_alone_trades_as_the_chain_would(
             return block.plus(Rows("predictions", columns, rows.symbols))
 
         monkeypatch.setattr(Predictions, "step", only)
+        monkeypatch.setattr("pipeline.replay.backtest.alone", lambda *_: None)  # not asked for here
         truth = backtest(
             tmp_path / engine, lambda into: replay_file(path, into, settings), undrawn, trials=7
         )

@@ -11,9 +11,9 @@ import pytest
 from pipeline.replay.merging import Merged, Portions, merged
 from pipeline.stages.chain import Chain, ChainSettings
 from schemas.arrivals import Arrivals, Reject
-from schemas.blocks import STAGES, Array
+from schemas.blocks import COLUMNS, STAGES, Array, Rows
 from schemas.ticks import Reason
-from tests.fixtures.ticks import Bits, arrivals_of, frame, settings_of, walk
+from tests.fixtures.ticks import Bits, arrivals_of, frame, settings_of, values, walk
 
 SETTINGS = settings_of(bars={"clock": "time:5s"})
 N = 400
@@ -68,7 +68,7 @@ def _bytes(values: Any) -> bytes:
 
 def by_tick() -> Bits:
     """The expected order: each partition tick by tick, rows sorted by event time and identity."""
-    tables: dict[str, list[pd.DataFrame]] = {stage: [] for stage in STAGES}
+    parts: dict[str, list[tuple[Rows, int]]] = {stage: [] for stage in STAGES}
     for partition, came in CAME.items():
         chain = Chain(SETTINGS, partition)
         last = -(2**63)
@@ -78,10 +78,16 @@ def by_tick() -> Bits:
                 last = max(last, int(rows["ticks"]["ts"][0]))
             for stage in STAGES:
                 if len(rows[stage]):
-                    tables[stage].append(frame(rows[stage]).assign(key=last))
+                    parts[stage].append((rows[stage], last))
     found: Bits = {}
-    for stage, parts in tables.items():
-        table = pd.concat(parts)
+    for stage, came_by in parts.items():
+        table = pd.DataFrame(
+            {
+                column.name: np.concatenate([values(rows, column.name) for rows, _ in came_by])
+                for column in COLUMNS[stage]
+            }
+        )
+        table["key"] = np.repeat([key for _, key in came_by], [len(rows) for rows, _ in came_by])
         table = table.sort_values(["key", "partition", "offset", "index"], kind="stable")
         found[stage] = {str(n): _bytes(table[n].to_numpy()) for n in table if n != "key"}
     return found
