@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final, TypeVar, get_args
 
 import structlog
@@ -20,6 +21,7 @@ from pipeline.models.importance import Method
 from pipeline.models.registry import Change, Shadowed
 from pipeline.store import scores
 from pipeline.store.pool import Pool
+from pipeline.store.watches import VERDICTS
 from schemas.models import ANY_SYMBOL
 
 Info = GraphQLResolveInfo[Context]
@@ -172,7 +174,8 @@ async def _newest(
 @mutation.field("promoteModel")
 async def resolve_promote(_: None, info: Info, version: str, reason: str) -> Change:
     """Promote, as `tickstream models promote` does."""
-    return await _changed(info, "model_promoted", announce.promote, version, reason)
+    change = partial(announce.promote, watch=info.context.services.settings.models.watch)
+    return await _changed(info, "model_promoted", change, version, reason)
 
 
 @mutation.field("rollbackModel")
@@ -237,5 +240,6 @@ BINDABLES: Final = [
     query,
     mutation,
     version_type,
+    EnumType("Verdict", {verdict.upper(): verdict for verdict in VERDICTS}),
     EnumType("ImportanceMethod", {method.upper(): method for method in get_args(Method)}),
 ]

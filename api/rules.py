@@ -32,7 +32,8 @@ _READER: Final = {
     "FeatureImportance": "method symbol feature value place",
     "ModelComparison": "model challenger champion firstTs lastTs dataHash n challengerLogLoss"
     " championLogLoss standardError rule better at",
-    "Promotion": "model generation version former rolledBack reason at",
+    "Promotion": "model generation version former rolledBack reason at watched verdict n"
+    " liveLogLoss shadowLogLoss standardError judgedAt",
     "Shadow": "model generation version reason at",
     "Drift": "kind name symbol change since ts partition offset index evidence looked stride"
     " foundAt",

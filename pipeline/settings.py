@@ -247,6 +247,13 @@ class ModelsSettings(_Group):
     score_seconds: float = Field(
         10.0, ge=0, le=3600, description="seconds between looks at outcomes of a live run; 0: never"
     )
+    watch: bool = Field(
+        True,
+        description="who was active before a promotion is its shadow, and comes back if better",
+    )
+    watch_rows: int = Field(
+        2000, ge=1, le=10_000_000, description="matured rows that a promotion is judged by at least"
+    )
 
 
 class TrainingSettings(_Group):

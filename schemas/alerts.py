@@ -1,5 +1,6 @@
 """What the topic `alerts` carries: JSON documents, one an event."""
 
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -108,6 +109,39 @@ def drift_document(
         "partition": partition,
         "offset": offset,
         "index": index,
+    }
+
+
+def rollback_document(
+    *,
+    model: str,
+    generation: int,
+    version: str,
+    former: str,
+    n: int,
+    live_log_loss: float,
+    shadow_log_loss: float,
+    standard_error: float,
+    why: str,
+    at: datetime,
+) -> dict[str, Any]:
+    """A promotion that was rolled back, as the version before it did better on the stream.
+
+    `generation` and `version` are those of the promotion; mean log losses in nats of both on n
+    rows, and the standard error of their difference. `former` is active again since `at`.
+    """
+    return {
+        "kind": "model_rolled_back",
+        "model": model,
+        "version": version,
+        "generation": generation,
+        "active": former,
+        "n": n,
+        "live_log_loss": live_log_loss,
+        "shadow_log_loss": shadow_log_loss,
+        "standard_error": standard_error,
+        "why": why,
+        "time": at.isoformat(),
     }
 
 

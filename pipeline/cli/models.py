@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -85,7 +86,10 @@ def show(version: str, sets: tuple[str, ...], data_dir: Path | None, *, as_json:
         elif name == "history":
             for one in value:
                 how = "rolled back to" if one["rolled_back"] else "promoted"
-                click.echo(f"{one['at']:%Y-%m-%d %H:%M:%S}Z {how} {one['version']} {one['reason']}")
+                judged = f" [{one['verdict']}: {one['why']}]" if one["verdict"] else ""
+                click.echo(
+                    f"{one['at']:%Y-%m-%d %H:%M:%S}Z {how} {one['version']} {one['reason']}{judged}"
+                )
         elif name == "scores":
             for one in value:
                 when = "" if one["day"] is None else f" {one['day']}"
@@ -167,10 +171,12 @@ def promote(
     """Make VERSION the active one of its model, from the next block of the stream on.
 
     Give the --bar and --set of the live run: a version that was trained on other features is
-    refused.
+    refused. The version that was active goes on as the shadow, and takes its place back when it is
+    better, unless models.watch is false.
     """
     settings = settings_of(sets, bar)
-    _tell(_changed(settings, data_dir, announce.promote, version, reason), as_json=as_json)
+    change = partial(announce.promote, watch=settings.models.watch)
+    _tell(_changed(settings, data_dir, change, version, reason), as_json=as_json)
 
 
 @models.command()

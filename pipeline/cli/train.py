@@ -188,7 +188,13 @@ def train_gbdt_command(
     async def work(pool: Pool) -> Settled:
         async with remembered.changing(addresses["redis"], settings.cache):
             return await settle(
-                pool, kafka, name, trained, settings.chain.feature_set, promote=promote
+                pool,
+                kafka,
+                name,
+                trained,
+                settings.chain.feature_set,
+                promote=promote,
+                watch=settings.models.watch,
             )
 
     try:

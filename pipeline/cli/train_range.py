@@ -140,6 +140,14 @@ def _judged(run: Path, kept: Path, settings: Settings, data_dir: Path | None) ->
 
     async def work(pool: Pool) -> Came:
         async with remembered.changing(addresses["redis"], settings.cache):
-            return await judge(pool, kafka, asked.model, trained, of_live, promote=asked.promote)
+            return await judge(
+                pool,
+                kafka,
+                asked.model,
+                trained,
+                of_live,
+                promote=asked.promote,
+                watch=settings.models.watch,
+            )
 
     return with_pool(settings, data_dir, work)

@@ -28,6 +28,8 @@ async def promote(
     feature_set_of: FeatureSetOf,
     reason: str = "",
     generation: int | None = None,
+    *,
+    watch: bool = False,
 ) -> Change:
     """Make a version active and tell the stream; a refusal is an alert.
 
@@ -37,18 +39,25 @@ async def promote(
         UnavailableError: a server does not answer; the message says whether the version is active.
     """
     model = (await registry.version_of(pool, version))["model"]
-    change = partial(registry.promote, pool, version, feature_set_of, reason, generation)
+    change = partial(
+        registry.promote, pool, version, feature_set_of, reason, generation, watch=watch
+    )
     return await _told(pool, kafka, model, version, change, _promoted)
 
 
 async def rollback(
-    pool: Pool, kafka: str, model: str, feature_set_of: FeatureSetOf, reason: str = ""
+    pool: Pool,
+    kafka: str,
+    model: str,
+    feature_set_of: FeatureSetOf,
+    reason: str = "",
+    generation: int | None = None,
 ) -> Change:
     """Go back to the version before the active one and tell the stream; a refusal is an alert.
 
     Raises what `registry.rollback` raises, and as `promote`.
     """
-    change = partial(registry.rollback, pool, model, feature_set_of, reason)
+    change = partial(registry.rollback, pool, model, feature_set_of, reason, generation)
     return await _told(pool, kafka, model, "", change, _promoted)
 
 

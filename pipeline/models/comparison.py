@@ -35,6 +35,11 @@ def losses(p: Array, rose: Array) -> Array:
     return np.asarray(-np.log(np.where(rose, safe, 1.0 - safe)))
 
 
+def fewest(span: int) -> int:
+    """How many rows can be told by; `span` as `compare` takes it."""
+    return STRETCHES * _HORIZONS * span
+
+
 def compare(challenger: Array, champion: Array, rose: Array, ts: Array, span: int) -> Comparison:
     """Hold probabilities (n,) of two against what came; ts (n,) in ns.
 
@@ -46,9 +51,9 @@ def compare(challenger: Array, champion: Array, rose: Array, ts: Array, span: in
     one, other = losses(challenger, rose)[order], losses(champion, rose)[order]
     n = len(order)
     mean_one, mean_other = (float(loss.mean()) if n else 0.0 for loss in (one, other))
-    fewest = STRETCHES * _HORIZONS * span
-    if n < fewest:
-        why = f"{n:,} rows are too few to tell: at least {fewest:,}"
+    least = fewest(span)
+    if n < least:
+        why = f"{n:,} rows are too few to tell: at least {least:,}"
         return Comparison(n, mean_one, mean_other, 0.0, better=False, why=why)
     differences = np.array([part.mean() for part in np.array_split(one - other, STRETCHES)])
     error = float(differences.std(ddof=1) / np.sqrt(STRETCHES))

@@ -23,6 +23,7 @@ from pipeline.clock import monotonic
 from pipeline.errors import StateError
 from pipeline.models.maturing import SAID, Matured, Maturing, day_scores
 from pipeline.models.states import fingerprint, packed, unpacked
+from pipeline.models.watching import pairs
 from pipeline.settings import Settings
 from pipeline.store import scores as store
 from pipeline.store.activations import activations
@@ -96,11 +97,16 @@ class Scoring:
         found = 0
         deadline = monotonic() + seconds
         for number, at in begun.items():
+            if not all(number in edges for edges in ends.values()):
+                continue  # of topics that were made anew
             now = await store.kept(self._pool, self._service, number)
             if now.places is None:
                 since = int(at.timestamp() * 1000) - _SLACK_MS
                 now = Kept(0, await self._start(number, since))
             bounds = {topic: ends[topic][number] for topic in TOPICS}
+            places = now.places or {}
+            if all(places[topic][0] >= end for topic, (_, end) in bounds.items()):
+                continue
             maturing = await self._resumed(number, now)
             moved = True
             while moved:
@@ -132,7 +138,11 @@ class Scoring:
         matured, data = await asyncio.to_thread(self._matured, maturing, bars, said, cut, planned)
         now = Kept(before.generation, places, data)
         scored = [astuple(one) for one in day_scores(matured, planned)]
-        await store.keep(self._pool, self._service, number, now, scored)
+        watched = [
+            (one.model, one.generation, len(one.rows), compress(one.rows.tobytes()))
+            for one in pairs(matured, planned)
+        ]
+        await store.keep(self._pool, self._service, number, now, scored, watched)
         return Kept(before.generation + 1, places, data), len(matured.said), True
 
     def _matured(
@@ -172,6 +182,8 @@ class Scoring:
         begin = max(offset, bounds[0])
         end = min(begin + _MESSAGES, bounds[1])
         parts: list[tuple[int, Rows]] = []
+        if begin >= end:
+            return _joined(topic, parts, begin)
         async with aclosing(read_ranges(self._kafka, topic, {number: (begin, end)})) as found:
             async for _, messages in found:
                 for message in messages:
@@ -183,7 +195,7 @@ class Scoring:
                     if len(rows):
                         mark = [int(rows["offset"][-1]), int(rows["index"][-1])]
                         parts.append((message.offset, rows))
-        return _joined(topic, parts, max(begin, end))
+        return _joined(topic, parts, end)
 
     async def _resumed(self, number: int, before: Kept) -> Maturing:
         """The bars that wait as they were kept; where that is of no use, none, and it is told."""

@@ -169,10 +169,13 @@ async def promote(
     feature_set_of: FeatureSetOf,
     reason: str = "",
     generation: int | None = None,
+    *,
+    watch: bool = False,
 ) -> Change:
     """Make a version the active one of its model, if that is still of this generation.
 
-    Without a generation it is about the one that is active now.
+    Without a generation it is about the one that is active now. To `watch` is to have the version
+    that was active before go on as the shadow, and the promotion judged by it (see `watching`).
 
     Raises:
         MisuseError: there is no such version.
@@ -182,13 +185,19 @@ async def promote(
     row = await version_of(pool, version)
     if generation is not None:
         row["generation"] = generation
-    return await _change(pool, row, feature_set_of, reason)
+    return await _change(pool, row, feature_set_of, reason, watch=watch)
 
 
 async def rollback(
-    pool: Pool, model: str, feature_set_of: FeatureSetOf, reason: str = ""
+    pool: Pool,
+    model: str,
+    feature_set_of: FeatureSetOf,
+    reason: str = "",
+    generation: int | None = None,
 ) -> Change:
     """Make the version active again that was it before the active one was promoted.
+
+    With a generation only if the model is still of this one.
 
     Raises:
         MisuseError: there is no such model, or none was active before.
@@ -196,6 +205,8 @@ async def rollback(
         ConflictError: another promotion or rollback came first.
     """
     head = await _head(pool, model)
+    if generation is not None and head["generation"] != generation:
+        raise await _came_first(pool, model)
     former = await pool.fetchval(statement("former"), model)
     if former is None:
         now = head["active"]
@@ -273,16 +284,22 @@ async def _change(
     reason: str,
     *,
     rolled_back: bool = False,
+    watch: bool = False,
 ) -> Change:
     version, model, former = row["version"], row["model"], row["active"]
     if former == version:  # whoever made it so
         return Change(model, version, former, row["generation"], changed=False)
     found = await load(pool, row["artifact"])
     check_features(found, feature_set_of)
-    beside = None if row["shadow"] == version else row["shadow"]
+    watched = watch and former is not None
+    beside, why = row["shadow"], "it was active before"
+    if watched:
+        beside = former
+    elif beside == version:
+        beside, why = None, "it became active"
     generation = await pool.fetchval(
         statement("promote"), model, row["generation"], version, former, rolled_back, reason,
-        beside, "it became active", beside != row["shadow"],
+        beside, why, beside != row["shadow"], watched,
     )  # fmt: skip
     if generation is None:
         raise await _came_first(pool, model)

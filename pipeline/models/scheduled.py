@@ -77,6 +77,7 @@ async def judge(
     feature_set_of: FeatureSetOf,
     *,
     promote: bool,
+    watch: bool = False,
 ) -> Came:
     """Register, compare and perhaps promote, as `settle`; a refusal is an outcome.
 
@@ -86,7 +87,9 @@ async def judge(
     """
     version = trained.version.version
     try:
-        settled = await settle(pool, kafka, model, trained, feature_set_of, promote=promote)
+        settled = await settle(
+            pool, kafka, model, trained, feature_set_of, promote=promote, watch=watch
+        )
     except RefusedError as error:
         return Came(Outcome.REFUSED, str(error), version)
     comparison = settled.comparison

@@ -50,12 +50,13 @@ async def settle(
     feature_set_of: FeatureSetOf,
     *,
     promote: bool,
+    watch: bool = False,
 ) -> Settled:
     """Register a version of the model `name`, compare it, and promote it if it is better.
 
     Its opponent is the active version, on those rows that neither was trained on, or the base rate
     of its own training when none is active. `promote` asks for the promotion; without it only the
-    comparison is kept. To repeat all this is harmless.
+    comparison is kept. `watch` is that of `registry.promote`. To repeat all this is harmless.
 
     Raises:
         RefusedError: the version cannot be used; or is better, and not for the live run's features.
@@ -82,7 +83,7 @@ async def settle(
     if not (promote and comparison.better):
         return Settled(version, champion, comparison, None, comparison.why)
     change = await announce.promote(
-        pool, kafka, version, feature_set_of, comparison.why, generation=generation
+        pool, kafka, version, feature_set_of, comparison.why, generation=generation, watch=watch
     )
     return Settled(version, champion, comparison, change, comparison.why)
 

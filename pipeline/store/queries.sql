@@ -308,10 +308,14 @@ SELECT v.*, v.version IS NOT DISTINCT FROM m.active AS is_active,
 SELECT name, active, shadow, generation, changed_at FROM models WHERE name = $1
 
 -- name: promotions
-SELECT * FROM promotions WHERE model = $1 ORDER BY generation
+SELECT p.*, w.verdict, w.why FROM promotions p LEFT JOIN watches w USING (model, generation)
+ WHERE model = $1 ORDER BY generation
 
 -- name: newest_promotions
-SELECT * FROM promotions WHERE model = $1 ORDER BY generation DESC LIMIT $2
+SELECT p.*, w.model IS NOT NULL AS watched, w.verdict, w.n, w.live_log_loss, w.shadow_log_loss, w.standard_error,
+       w.judged_at
+  FROM promotions p LEFT JOIN watches w ON w.model = p.model AND w.generation = p.generation
+ WHERE p.model = $1 ORDER BY p.generation DESC LIMIT $2
 
 -- name: newest_shadows
 SELECT * FROM shadows WHERE model = $1 ORDER BY generation DESC LIMIT $2
@@ -324,9 +328,56 @@ WITH head AS (
     UPDATE models SET active = $3, shadow = $7, generation = generation + 1, changed_at = now()
      WHERE name = $1 AND generation = $2 RETURNING name, generation),
 beside AS (
-    INSERT INTO shadows (model, generation, version, reason) SELECT name, generation, $7, $8 FROM head WHERE $9)
-INSERT INTO promotions (model, generation, version, former, rolled_back, reason)
-SELECT name, generation, $3, $4, $5, $6 FROM head RETURNING generation
+    INSERT INTO shadows (model, generation, version, reason) SELECT name, generation, $7, $8 FROM head WHERE $9),
+promoted AS (
+    INSERT INTO promotions (model, generation, version, former, rolled_back, reason)
+    SELECT name, generation, $3, $4, $5, $6 FROM head RETURNING model, generation),
+watched AS (
+    INSERT INTO watches (model, generation) SELECT model, generation FROM promoted WHERE $10)
+SELECT generation FROM promoted
+
+-- name: add_watched_rows
+INSERT INTO watched_rows (service, model, generation, n, data)
+SELECT $1, $2, $3, $4, $5 FROM watches WHERE model = $2 AND generation = $3 AND verdict IS NULL
+   FOR SHARE -- who gives a verdict waits, and drops these rows, too
+
+-- name: unsettled_watches
+SELECT w.model, w.generation, w.verdict, w.why, p.version, p.former, m.generation AS generation_now,
+       (SELECT coalesce(sum(r.n), 0)::bigint FROM watched_rows r
+         WHERE r.model = w.model AND r.generation = w.generation AND r.service = $1) AS kept
+  FROM watches w JOIN promotions p USING (model, generation) JOIN models m ON m.name = w.model
+ WHERE w.verdict IS NULL OR w.verdict = 'worse' AND NOT w.announced ORDER BY w.model, w.generation
+
+-- name: watched_rows
+SELECT data FROM watched_rows WHERE service = $1 AND model = $2 AND generation = $3 ORDER BY id
+
+-- name: settle_watch
+UPDATE watches SET verdict = $3, why = $4, n = $5, live_log_loss = $6, shadow_log_loss = $7, standard_error = $8,
+       judged_at = now()
+ WHERE model = $1 AND generation = $2 AND verdict IS NULL RETURNING generation
+
+-- name: drop_watched_rows
+DELETE FROM watched_rows WHERE model = $1 AND generation = $2
+
+-- name: refuse_watch
+UPDATE watches SET verdict = 'refused' WHERE model = $1 AND generation = $2 AND verdict = 'worse'
+
+-- name: untold_watches
+SELECT w.model, w.generation, p.version, p.former, w.n, w.live_log_loss, w.shadow_log_loss, w.standard_error, w.why,
+       b.at
+  FROM watches w JOIN promotions p USING (model, generation)
+  JOIN promotions b ON b.model = w.model AND b.generation = w.generation + 1 AND b.rolled_back AND b.reason = w.why
+ WHERE w.verdict = 'worse' AND NOT w.announced ORDER BY w.model, w.generation FOR UPDATE OF w
+
+-- name: end_overtaken_watches
+UPDATE watches w SET verdict = 'ended'
+  FROM models m
+ WHERE m.name = w.model AND m.generation > w.generation AND w.verdict = 'worse' AND NOT w.announced
+   AND NOT EXISTS (SELECT FROM promotions b
+                    WHERE b.model = w.model AND b.generation = w.generation + 1 AND b.rolled_back AND b.reason = w.why)
+
+-- name: set_watch_told
+UPDATE watches SET announced = true WHERE model = $1 AND generation = $2
 
 -- name: shadow
 WITH head AS (

@@ -8,6 +8,7 @@ from pipeline.store import places
 from pipeline.store.places import Kept
 from pipeline.store.pool import Pool
 from pipeline.store.statements import statement
+from pipeline.store.watches import Chunk, add_rows
 
 Row = dict[str, Any]
 # version, role, day, first and last ts, n, log loss, that of the base rate, Brier score
@@ -26,9 +27,14 @@ async def kept(pool: Pool, service: str, partition: int) -> Kept:
 
 
 async def keep(
-    pool: Pool, service: str, partition: int, now: Kept, scored: Sequence[Scored]
+    pool: Pool,
+    service: str,
+    partition: int,
+    now: Kept,
+    scored: Sequence[Scored],
+    watched: Sequence[Chunk] = (),
 ) -> None:
-    """Add to the scores of days, and store how far that went, together.
+    """Add to the scores of days and to what is watched, and store how far that went, together.
 
     Raises:
         ConflictError: another watcher was faster; nothing is stored.
@@ -38,6 +44,7 @@ async def keep(
         await places.move(connection, "keep_score_state", service, partition, now)
         # In this order everywhere: of two partitions that meet, one waits for the other.
         await connection.executemany(statement("add_day_scores"), sorted(scored))
+        await add_rows(connection, service, watched)
 
 
 async def by_day(pool: Pool, version: str, limit: int) -> list[Row]:

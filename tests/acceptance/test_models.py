@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.models import registry
 from pipeline.servers import Addresses
+from pipeline.store import watches
 from pipeline.store.pool import Pool
 from pipeline.store.statements import statement
 from tests.acceptance.commands import naming, only_line, tickstream
@@ -41,7 +42,7 @@ async def test_from_a_list_to_a_rollback(pool: Pool, named: dict[str, str]) -> N
         "model": "gbdt", "version": two, "former": one, "generation": 2, "changed": True,
     }  # fmt: skip
     listed = tickstream("models", "list", "gbdt", values=named).stdout.splitlines()
-    assert [line.split()[:2] for line in listed] == [[one, "gbdt"], ["*", two]]
+    assert [line.split()[:2] for line in listed] == [["~", one], ["*", two]]
     assert "log loss 0.680000 on 100 rows held out (-0.010000 to the base rate)" in listed[0]
     assert tickstream("models", "list", "other", "--json", values=named).stdout == "[]\n"
     shown = json.loads(tickstream("models", "show", two, "--json", values=named).stdout)
@@ -54,6 +55,18 @@ async def test_from_a_list_to_a_rollback(pool: Pool, named: dict[str, str]) -> N
     assert done.stdout == f"gbdt: {one} is active, instead of {two}\n"
     done = tickstream("models", "promote", one, values=named)
     assert done.stdout == f"gbdt: {one} is active since generation 3\n"
+    assert await watched(pool) == [2]
+    unwatched = ("models", "promote", two, "--set", "models.watch=false")
+    assert tickstream(*unwatched, values=named).returncode == 0
+    assert await watched(pool) == [2]
+    await watches.settle(pool, "gbdt", 2, "kept", "it did well", (9, 0.6, 0.7, 0.1))
+    text = tickstream("models", "show", two, values=named).stdout
+    assert f"promoted {two}  [kept: it did well]" in text
+
+
+async def watched(pool: Pool) -> list[int]:
+    """Generations of promotions that are watched."""
+    return [row["generation"] for row in await pool.fetch("SELECT generation FROM watches")]
 
 
 async def test_a_shadow_by_the_command_line(pool: Pool, named: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from pipeline.bus.topics import ensure_topics
 from pipeline.models import announce, registry, remembered
 from pipeline.servers import Addresses
 from pipeline.settings import Settings, StoreSettings, TopicSettings
+from pipeline.store import watches
 from pipeline.store.keys import Role, create_key
 from pipeline.store.pool import Pool, open_pool
 from pipeline.store.statements import statement
@@ -251,6 +252,7 @@ COMPARISONS = """query ($model: String! = "gbdt", $first: Int) {
 PROMOTIONS = """query ($model: String! = "gbdt", $first: Int) {
   promotions(model: $model, first: $first) {
     model generation version former rolledBack reason at
+    watched verdict n liveLogLoss shadowLogLoss standardError judgedAt
   }
 }"""
 
@@ -337,6 +339,13 @@ async def test_comparisons_and_changes_are_listed(at: Registry) -> None:
         ("3", one, True), ("2", two, False), ("1", one, False),
     ]  # fmt: skip
     assert (changes[1]["former"], changes[1]["reason"]) == (one, "better")
+    assert [row["watched"] for row in changes] == [False, True, False]
+    assert {row["verdict"] for row in changes} == {None}
+    await watches.settle(at.pool, "gbdt", 2, "worse", "bad", (2500, 0.7, 0.6, 0.01))
+    judged = (await ask(at.client, PROMOTIONS))["data"]["promotions"][1]
+    assert judged.pop("judgedAt") >= judged["at"]
+    told = ("verdict", "n", "liveLogLoss", "shadowLogLoss", "standardError")
+    assert [judged[name] for name in told] == ["WORSE", "2500", 0.7, 0.6, 0.01]
     for query, field in ((COMPARISONS, "modelComparisons"), (PROMOTIONS, "promotions")):
         assert len((await ask(at.client, query, first=1))["data"][field]) == 1
         assert (await ask(at.client, query, model="other"))["data"][field] == []

@@ -151,6 +151,25 @@ async def test_a_shadow_speaks_beside_the_active_version(pool: Pool) -> None:
     assert [row["generation"] for row in await registry.history(pool, "gbdt")] == [2, 5, 6]
 
 
+async def test_a_rollback_of_a_promotion_is_of_no_later_change(pool: Pool) -> None:
+    """Who names the generation does not go back once more behind somebody else."""
+    one, two, three = await registered(pool, 1, 2, 3)
+    for version in (one, two, three):
+        await registry.promote(pool, version, CHAIN.feature_set, watch=True)
+    assert await of_now(pool) == (three, two, 3, [two])
+    first, second = await asyncio.gather(
+        *(
+            registry.rollback(pool, "gbdt", CHAIN.feature_set, "worse", generation=3)
+            for _ in range(2)
+        ),
+        return_exceptions=True,
+    )
+    assert {type(first), type(second)} == {Change, ConflictError}
+    with pytest.raises(ConflictError, match=f"{two} is active now"):
+        await registry.rollback(pool, "gbdt", CHAIN.feature_set, "worse", generation=3)
+    assert await of_now(pool) == (two, None, 4, [])
+
+
 async def test_what_may_not_be_a_shadow(pool: Pool, other: asyncpg.Connection) -> None:
     """Damage, other features, unknown names, and who comes second; nothing changes by them."""
     one, two = await registered(pool, 1, 2)
