@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two processes of tests at a time, a module in one of them; `make test SPREAD=` runs them one by one.
-SPREAD ?= -n 2 --dist loadfile
+# Two processes of tests at a time, a module in one of them, the longest modules first;
+# `make test SPREAD=` runs them one by one.
+SPREAD ?= -n 2 --dist loadfile --no-loadscope-reorder
 # Dozens of processes are started by the tests: none compiles all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 DEMO_ARGS := $(if $(EXIT),--exit) $(ARGS)

@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -62,13 +63,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--simulation-seed", type=int, help="One schedule only, by its seed.")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test is what its folder says; nobody can forget the marker."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
+    """A test is what its folder says: nobody can forget the marker.
+
+    Of several processes each takes the longest file that is left, so that none ends alone.
+    """
     for item in items:
         parts = item.path.relative_to(REPOSITORY / "tests").parts
         for folder in _FOLDERS:
             if folder in parts:
                 item.add_marker(folder)
+    yield  # those that are not asked for are left out
+    if hasattr(config, "workerinput"):
+        items[:] = longest_first(items)
+
+
+def longest_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Tests by file: the files whose tests may take longest, of these the ones with most tests."""
+    limits: dict[Path, float] = {}
+    counts = Counter(item.path for item in items)
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        seconds = limit.args[0] if limit else 0
+        limits[item.path] = max(seconds, limits.get(item.path, 0))
+    return sorted(items, key=lambda item: (-limits[item.path], -counts[item.path]))
 
 
 @pytest.fixture(autouse=True)
