@@ -28,7 +28,7 @@ from tests.fixtures.markets import chained, market
 N, SWAP, HORIZON = 9000, 6000, 5
 LONG = 60.0  # seconds that no turn takes
 SETTINGS = load_settings(["bars.clock=ticks:1"])
-VERSIONS = [boosted.speaking(seed) for seed in (1, 2)]
+VERSIONS = [boosted.speaking(seed, chain=SETTINGS.chain) for seed in (1, 2)]
 PLANNED = [
     boosted.activated(VERSIONS[0], offset=1000),
     boosted.activated(VERSIONS[1], VERSIONS[0], offset=SWAP, generation=2),
@@ -45,18 +45,23 @@ def rows() -> list[Rows]:
 async def kafka(addresses: Addresses, pool: Pool, settings: Settings) -> str:
     """A broker; scores begin at the present end of its topics, with what was activated."""
     await ensure_topics(addresses.kafka, TopicSettings())
+    await begin_here(addresses.kafka, pool, settings)
+    return addresses.kafka
+
+
+async def begin_here(kafka: str, pool: Pool, settings: Settings) -> None:
+    """Have rows that others published count as seen, and the versions as activated."""
     for seed in (1, 2):
-        await registry.register(pool, "gbdt", boosted.artifact(seed))
+        await registry.register(pool, "gbdt", boosted.artifact(seed, chain=SETTINGS.chain))
     service = settings.worker.group
     await pool.fetchrow(statement("claim"), service, 0, settings.chain.fingerprint())
     async with pool.acquire() as connection, connection.transaction():
         await plan(connection, service, [Planned(0, 1, one.activation) for one in PLANNED])
     places = {}
     for topic in TOPICS:
-        end = (await offset_bounds(addresses.kafka, topic))[0][1]
+        end = (await offset_bounds(kafka, topic))[0][1]
         places[topic] = (end, -1, -1)
     await store.keep(pool, service, 0, Kept(0, places, b""), [])
-    return addresses.kafka
 
 
 @pytest.fixture
