@@ -176,7 +176,8 @@ def promote(
     """
     settings = settings_of(sets, bar)
     change = partial(announce.promote, watch=settings.models.watch)
-    _tell(_changed(settings, data_dir, change, version, reason), as_json=as_json)
+    changed = _changed(settings, data_dir, change, version, reason)
+    _tell(changed, f"{changed.version} is active", as_json=as_json)
 
 
 @models.command()
@@ -200,7 +201,8 @@ def rollback(
     Give the --bar and --set of the live run.
     """
     settings = settings_of(sets, bar)
-    _tell(_changed(settings, data_dir, announce.rollback, name, reason), as_json=as_json)
+    changed = _changed(settings, data_dir, announce.rollback, name, reason)
+    _tell(changed, f"{changed.version} is active", as_json=as_json)
 
 
 @models.command()
@@ -227,7 +229,8 @@ def shadow(
     and --set of the live run.
     """
     change = announce.unshadow if ends else announce.shadow
-    _tell_shadow(_changed(settings_of(sets, bar), data_dir, change, name, reason), as_json=as_json)
+    changed = _changed(settings_of(sets, bar), data_dir, change, name, reason)
+    _tell(changed, f"{changed.shadow or 'none'} is the shadow", as_json=as_json)
 
 
 def _changed(
@@ -244,19 +247,11 @@ def _changed(
     return with_pool(settings, data_dir, work)
 
 
-def _tell(change: Change, *, as_json: bool) -> None:
+def _tell(change: Change | Shadowed, so: str, *, as_json: bool) -> None:
+    """Say what is `so` now, since when or instead of what."""
     if as_json:
         click.echo(json.dumps(asdict(change)))
         return
     instead = f", instead of {change.former}" if change.former else ""
     was = f" since generation {change.generation}" if not change.changed else instead
-    click.echo(f"{change.model}: {change.version} is active{was}")
-
-
-def _tell_shadow(change: Shadowed, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(asdict(change)))
-        return
-    instead = f", instead of {change.former}" if change.former else ""
-    was = f" since generation {change.generation}" if not change.changed else instead
-    click.echo(f"{change.model}: {change.shadow or 'none'} is the shadow{was}")
+    click.echo(f"{change.model}: {so}{was}")
