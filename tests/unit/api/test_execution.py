@@ -115,7 +115,7 @@ async def test_what_is_not_there_is_null() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(data=st.data())
 async def test_whatever_a_row_holds(stage: str, data: st.DataObject) -> None:
     """Values that do not fit, or are missing, have the errors and nulls of the stock executor."""

@@ -244,7 +244,7 @@ class World:
 ACTS = ("commit", "put", "lose", "cut", "mend", "late", "cache_goes", "postgres_goes")
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.sampled_from((*ACTS, "commit", "put", "mend", "ask", "ask")), min_size=40, max_size=80

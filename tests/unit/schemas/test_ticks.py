@@ -134,7 +134,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(documents(), st.booleans())
-@settings(max_examples=250)
+@settings(max_examples=100)
 def test_both_give_the_same_verdict_on_any_object(document: dict[str, Any], escaped: bool) -> None:
     """Objects with right, wrong, missing and unknown fields: accepted by both, or by neither."""
     try:
@@ -153,7 +153,7 @@ PIECES = [
 
 
 @given(documents(), st.data())
-@settings(max_examples=250)
+@settings(max_examples=100)
 @example({"symbol": "A", "ts": 1, "price": 1.5, "note": "x"}, None)
 def test_both_give_the_same_verdict_on_damaged_bytes(
     document: dict[str, Any], data: st.DataObject | None

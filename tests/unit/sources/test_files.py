@@ -242,7 +242,7 @@ WHOLE = [
     st.lists(st.tuples(st.sampled_from(NUMBERS), st.sampled_from(WHOLE), st.sampled_from(WHOLE)))
 )
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_a_row_is_read_alone(tmp_path: Path, rows: list[tuple[str, str, str]]) -> None:
     """What a row says depends on no other row of its file."""

@@ -38,17 +38,29 @@ def test_every_beat_by_brute_force(clock: str, period: str) -> None:
         ours = fills[fills["symbol"] == symbol]
         expected = sorted({-(-ts // width) * width for ts in closes["ts"].tolist()})
         assert mine["ts"].tolist() == expected
-        for row in mine.to_dict("records"):
-            done = ours[ours["ts"] <= row["ts"]]
-            signed = done["quantity"] * np.where(done["side"] == 0, 1.0, -1.0)
-            cash = 1e6 - (signed * done["price"]).sum() - done["fee"].sum()
-            assert row["mark"] == closes["close"][closes["ts"] <= row["ts"]].iloc[-1]
-            np.testing.assert_allclose(row["cash"], cash, rtol=1e-9, atol=1e-3)
-            np.testing.assert_allclose(row["position"], signed.sum(), rtol=1e-9, atol=1e-9)
-            np.testing.assert_allclose(row["equity"], cash + signed.sum() * row["mark"], rtol=1e-9)
-            np.testing.assert_allclose(row["traded"], (done["quantity"] * done["price"]).sum())
-            assert row["refused"] >= 0
-            beats += 1
+        filled, side, quantity, price, fee = (
+            ours[name].to_numpy() for name in ("ts", "side", "quantity", "price", "fee")
+        )
+        truth = []
+        for ts in expected:
+            done = filled <= ts
+            signed = quantity[done] * np.where(side[done] == 0, 1.0, -1.0)
+            truth.append(
+                (
+                    closes["close"].to_numpy()[closes["ts"].to_numpy() <= ts][-1],
+                    1e6 - (signed * price[done]).sum() - fee[done].sum(),
+                    signed.sum(),
+                    (quantity[done] * price[done]).sum(),
+                )
+            )
+        mark, cash, position, traded = np.array(truth).T
+        assert mine["mark"].tolist() == mark.tolist()
+        np.testing.assert_allclose(mine["cash"], cash, rtol=1e-9, atol=1e-3)
+        np.testing.assert_allclose(mine["position"], position, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(mine["equity"], cash + position * mark, rtol=1e-9)
+        np.testing.assert_allclose(mine["traded"], traded)
+        assert (mine["refused"] >= 0).all()
+        beats += len(mine)
     assert beats > 20
     assert len(fills) > 10
 

@@ -63,12 +63,12 @@ class Short:
 def run(
     stage: str, keep: slice, behind: str = "", size: int = 2000, **options: Any
 ) -> dict[str, dict[str, Array]]:
-    """Columns of all stages of a chain that has a stage cut short; at most 400 blocks."""
+    """Columns of all stages of a chain that has a stage cut short; at most 150 blocks."""
     chain = Chain(settings_of(**{**OPTIONS, **options}))
     stages = list(chain.stages)
     place = [one.name for one in stages].index(behind or stage)
     chain._stages = (*stages[: place + 1], Short(stage, keep), *stages[place + 1 :])
-    came = CAME.slice(0, min(len(CAME), 400 * size))
+    came = CAME.slice(0, min(len(CAME), 150 * size))
     blocks = [chain.step(came.slice(at, at + size)) for at in range(0, len(came), size)]
     return {
         name: {
