@@ -47,14 +47,24 @@ def tickstream(
     )
 
 
-def only_line(done: subprocess.CompletedProcess[str], code: int) -> str:
-    """The single line of an error for people; fails unless it is one, with this exit code."""
+def only_line(
+    done: subprocess.CompletedProcess[str], code: int, progress: str | None = None
+) -> str:
+    """The single line of an error for people; fails unless it is one, with this exit code.
+
+    Before it there may be lines of `progress`, of what takes long on a busy machine.
+    """
     told = f"exit {done.returncode}\nstdout: {done.stdout}\nstderr: {done.stderr}"
     assert done.returncode == code, told
-    assert done.stderr.startswith("error: "), told
-    assert done.stderr.count("\n") == 1, told
-    assert done.stderr.rstrip("\n").isprintable(), told
-    return done.stderr.strip()
+    lines = done.stderr.splitlines(keepends=True)
+    if progress is not None:
+        lines = [line for line in lines if not line.startswith(f"{progress}: ")]
+    assert len(lines) == 1, told
+    line = lines[0]
+    assert line.startswith("error: "), told
+    assert line.endswith("\n"), told
+    assert line.rstrip("\n").isprintable(), told
+    return line.strip()
 
 
 def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:

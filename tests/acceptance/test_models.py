@@ -140,7 +140,7 @@ async def test_from_a_replay_to_an_active_version(
     command = ("train", "gbdt", run, *TRAIN, "--feature", "queue_imbalance", "--promote", *live)
     away = {**named, "TICKSTREAM_POSTGRES": "postgresql://me:geheim@127.0.0.1:1/x"}
     done = tickstream(*command, "--json", values=away)
-    line = only_line(done, 1)
+    line = only_line(done, 1, "growing trees")
     assert "Postgres does not answer" in line
     assert f"the same command goes on from {run}/gbdt.json" in line
     kept = (run / "gbdt.json").read_bytes()

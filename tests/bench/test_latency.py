@@ -1,6 +1,6 @@
 """From the publisher's send to the row on its topic and on Redis pub/sub, at 10,000 ticks/s.
 
-A bar a tick, 100 symbols; 1,000 messages a second, each a JSON array of ten ticks of ten symbols.
+A bar a tick, 100 symbols; a message is a JSON array of ten ticks of ten symbols.
 The worker subscribes to `prices` only, so the idle topic is made of idle partitions: half of those
 of `prices`, or all but one, which then has all symbols. Publisher and readers are one process of
 their own.
@@ -34,7 +34,8 @@ def _pulse(repository: Path, ground: Machine, *arguments: object) -> dict[str, A
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tests.bench.live.pulse", addresses.kafka, addresses.redis),
-            *("--warmup", str(_WARMUP), *map(str, arguments)),
+            *("--warmup", str(_WARMUP), "--ticks", str(int(knob("LATENCY_TICKS")))),
+            *map(str, arguments),
         ],
         cwd=repository,
         env=environment(),
@@ -111,7 +112,7 @@ def test_latency(repository: Path, tmp_path: Path) -> None:
     rows = [row for case, figures in found.items() for row in _rows(case, figures)]
     header = ("case", "way", "rows", "p50 ms", "p99 ms", "max ms", "wanted p50 / p99")
     lines = [
-        "10,000 ticks/s, 100 symbols, ticks:1, 1,000 messages/s of 10 ticks of 10 symbols",
+        f"10,000 ticks/s, 100 symbols, ticks:1, {knob('LATENCY_TICKS'):.0f} ticks a message",
         *table(header, rows),
         *(
             f"cores busy, {case}: load and readers {one['cores']:.2f} while sending; over all "

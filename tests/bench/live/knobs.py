@@ -6,6 +6,7 @@ the user's enters a test.
     BENCH_RUNS            3     runs of each configuration, of which the median is told
     BENCH_SECONDS         30    how long the amounts last at the target rate
     BENCH_LATENCY_SECONDS 20    measured seconds of the steady cases
+    BENCH_LATENCY_TICKS   10    ticks of a message there
     BENCH_SILENCE         60    seconds of silence before the case after silence
     BENCH_HISTORY_ROWS    24e6  rows that pages of history are read from
     BENCH_SOAK_SECONDS    600
@@ -18,6 +19,7 @@ _DEFAULTS = {
     "RUNS": 3.0,
     "SECONDS": 30.0,
     "LATENCY_SECONDS": 20.0,
+    "LATENCY_TICKS": 10.0,
     "SILENCE": 60.0,
     "HISTORY_ROWS": 24e6,
     "SOAK_SECONDS": 600.0,
