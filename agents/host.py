@@ -24,6 +24,7 @@ from agents.saving import Saver
 from agents.swaps import offer_for
 from pipeline.models.following import Offer
 from pipeline.settings import WorkerSettings
+from pipeline.stages.boosted import named
 from pipeline.store.live import PartitionBatch
 
 LOG: Final = structlog.get_logger()
@@ -156,8 +157,9 @@ class Host:
             offset=messages[0].message.offset,
             model=offer.model,
             generation=offer.generation,
-            version=None if offer.active is None else offer.active.version,
-            shadow=None if offer.shadow is None else offer.shadow.version,
+            version=named(offer.active),
+            shadow=named(offer.shadow),
+            selected={regime: named(one) for regime, one in offer.selected.items()},
             seconds=round(now() - began, 6),
         )
         return made

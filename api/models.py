@@ -15,10 +15,11 @@ from api.context import Context
 from api.errors import ApiError, Code, masked
 from api.pagination import read_limit
 from pipeline.errors import ConflictError, MisuseError, RefusedError
-from pipeline.models import announce, registry, remembered
+from pipeline.models import announce, registry, remembered, selection
 from pipeline.models.announce import Announced
 from pipeline.models.importance import Method
 from pipeline.models.registry import Change, Shadowed
+from pipeline.models.selection import Selection
 from pipeline.store import scores
 from pipeline.store.pool import Pool
 from pipeline.store.watches import VERDICTS
@@ -26,7 +27,7 @@ from schemas.models import ANY_SYMBOL
 
 Info = GraphQLResolveInfo[Context]
 Row = dict[str, Any]
-C = TypeVar("C", Change, Shadowed)
+C = TypeVar("C", Change, Shadowed, Selection)
 _REASON: Final = 500  # characters
 _NAME: Final = 64
 _TOP: Final = 10  # features
@@ -39,6 +40,7 @@ _log: Final = structlog.get_logger("api")
 query: Final = QueryType()
 mutation: Final = MutationType()
 version_type: Final = ObjectType("ModelVersion")
+change_type: Final = ObjectType("ModelSelection")
 
 
 @query.field("modelVersions")
@@ -196,6 +198,30 @@ async def resolve_unshadow(_: None, info: Info, model: str, reason: str) -> Shad
     return await _changed(info, "shadow_ended", announce.unshadow, model, reason)
 
 
+@mutation.field("selectModel")
+async def resolve_select(
+    _: None, info: Info, version: str, regimes: list[str], reason: str
+) -> Selection:
+    """Have a version speak in regimes, as `tickstream models select` does."""
+    change = selection.speaking_in(regimes)
+    return await _changed(info, "model_selected", change, version, reason)
+
+
+@mutation.field("unselectModel")
+async def resolve_unselect(
+    _: None, info: Info, model: str, reason: str, regimes: list[str] | None = None
+) -> Selection:
+    """Have the active version speak there, as `tickstream models select --none` does."""
+    change = selection.active_in(regimes or ())
+    return await _changed(info, "model_selected", change, model, reason)
+
+
+@change_type.field("selected")
+def resolve_selected(change: Selection, _: Info) -> list[Row]:
+    """Regimes and versions."""
+    return [{"regime": regime, "version": name} for regime, name in change.selected.items()]
+
+
 async def _changed(info: Info, event: str, change: Announced[C], name: str, reason: str) -> C:
     """Change which versions speak, by the name of a version or a model.
 
@@ -241,5 +267,6 @@ BINDABLES: Final = [
     mutation,
     version_type,
     EnumType("Verdict", {verdict.upper(): verdict for verdict in VERDICTS}),
+    change_type,
     EnumType("ImportanceMethod", {method.upper(): method for method in get_args(Method)}),
 ]

@@ -46,6 +46,7 @@ ENUMS: Final = {
     ("regimes", "hmm"): "VolTag",
     ("regimes", "cusum_alarm"): "CusumAlarm",
     ("regimes", "bocpd_alarm"): "BocpdAlarm",
+    ("predictions", "gbdt_regime"): "VolRegime",
     ("signals", "action"): "Action",
     ("fills", "side"): "Side",
     ("fills", "reason"): "FillReason",

@@ -25,8 +25,9 @@ _READER: Final = {
     "Query": "symbols symbol prices bars features regimes predictions signals fills equity candles"
     " positions dataQuality engines performance modelVersions modelComparisons promotions shadows"
     " drift driftSeries",
-    "ModelVersion": "version model kind isActive isShadow madeAt features featureSet horizon"
-    " firstTs lastTs heldOut live shadow artifact inputs dataHash rows hyperparameters importance",
+    "ModelVersion": "version model kind isActive isShadow regimes madeAt features featureSet"
+    " horizon firstTs lastTs heldOut live shadow artifact inputs dataHash rows hyperparameters"
+    " importance",
     "ModelInput": "source partition from to rows sha256",
     "Hyperparameter": "name value",
     "FeatureImportance": "method symbol feature value place",
@@ -54,7 +55,8 @@ _READER: Final = {
 }
 _OPERATOR: Final = {
     "Query": "runs rejected jobs job",
-    "Mutation": "promoteModel rollbackModel shadowModel unshadowModel replayRejected startReplay"
+    "Mutation": "promoteModel rollbackModel shadowModel unshadowModel selectModel unselectModel"
+    " replayRejected startReplay"
     " startBacktest cancelJob",
     "Job": "id kind state source from to bar settings trials year key principal askedAt startedAt"
     " finishedAt attempts retries notBefore trouble cancelAsked error directory rows figures"
@@ -67,6 +69,8 @@ _OPERATOR: Final = {
     "RejectedReplay": "published missing left",
     "ModelChange": "model version former generation changed",
     "ShadowChange": "model shadow former generation changed",
+    "ModelSelection": "model selected generation changed",
+    "SelectedVersion": "regime version",
     "Run": "service fingerprint partitions",
     "RunPartition": "partition epoch mark movedAt",
 }

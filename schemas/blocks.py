@@ -248,6 +248,13 @@ _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
             ("close", "price", "close that the prediction starts from"),
             ("shadow_p", "probability", "the shadow of gbdt: what another version says, unweighed"),
         ),
+        Column(
+            "gbdt_regime",
+            "label",
+            "-",
+            "vol_regime whose selected version p_gbdt is by; null: by the active one, or by none",
+            VOL_REGIMES,
+        ),
     ),
     "signals": (
         *_HEAD,

@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Self
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -24,18 +24,29 @@ _SUM_ERROR: Final = 1e-9  # of a row of probabilities that was written with 9 di
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]  # of a version
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # SHA-256
+VolRegime = Literal["low", "normal", "high", "extreme"]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Mean = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 # Within these bounds no square of a standardised return can overflow.
 Positive = Annotated[float, Field(ge=1e-12, le=1e12, allow_inf_nan=False)]
 
 
+class Selected(BaseModel):
+    """A version that speaks in a volatility regime, with the SHA-256 of its artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: Name
+    artifact: Digest
+
+
 class Promotion(BaseModel):
     """What the topic `models` carries: which versions of a model speak from now on.
 
     `version` is the active one and `shadow` the one that predicts beside it, each with the SHA-256
-    of its artifact. Generations of a model count its promotions, rollbacks and changes of its
-    shadow: a lower one is older news.
+    of its artifact; in the volatility regimes that `selected` names, another one speaks in the
+    place of `version`. Generations of a model count its promotions, rollbacks, changes of its
+    shadow and selections: a lower one is older news.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -47,6 +58,7 @@ class Promotion(BaseModel):
     rolled_back: bool = False
     shadow: Name | None = None
     shadow_artifact: Digest | None = None
+    selected: Mapping[VolRegime, Selected] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _with_artifacts(self) -> Self:
@@ -61,7 +73,8 @@ class Activation:
     """From the first tick at or behind (offset, index) of a partition on these versions speak.
 
     They are those of a generation of a model: `version` as the engine gbdt, silent without one, and
-    `shadow` beside it.
+    `shadow` beside it. In the volatility regimes that `selected` names, another one speaks in the
+    place of `version`, or nobody.
     """
 
     offset: int
@@ -70,6 +83,7 @@ class Activation:
     generation: int
     version: str | None
     shadow: str | None = None
+    selected: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def place(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """`models`: the registry."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,18 +19,21 @@ from pipeline.cli.options import (
     settings_of,
     with_pool,
 )
-from pipeline.models import announce, registry, remembered
+from pipeline.models import announce, registry, remembered, selection
 from pipeline.models.announce import Announced
 from pipeline.models.registry import Change, Shadowed
+from pipeline.models.selection import Selection
 from pipeline.models.settling import compared
 from pipeline.settings import Settings
 from pipeline.store import scores
 from pipeline.store.pool import Pool
 from pipeline.store.statements import statement
+from schemas.blocks import VOL_REGIMES
 
 T = TypeVar("T")
+Row = Mapping[str, Any]
 _TOP: Final = 10  # features
-_CHANGES: Final = 100  # of the shadow
+_CHANGES: Final = 100  # of the shadow, of selections
 _DAYS: Final = 60  # of scores on the stream, the newest, live and shadow
 _REASON: Final = click.option("--reason", default="", help="Why, for the log.")
 
@@ -60,6 +63,7 @@ def list_all(
             f" {row['made_at']:%Y-%m-%d %H:%M}Z  horizon {row['horizon']}"
             f"  log loss {held['log_loss']:.6f} on {held['n']:,} rows held out"
             f" ({held['log_loss'] - held['null_log_loss']:+.6f} to the base rate)"
+            + (f"  speaks in {', '.join(row['regimes'])}" if row["regimes"] else "")
         )
 
 
@@ -81,26 +85,9 @@ def show(version: str, sets: tuple[str, ...], data_dir: Path | None, *, as_json:
         click.echo(json.dumps(told, default=str))
         return
     for name, value in told.items():
-        if name == "importance":
-            _tell_importance(value)
-        elif name == "history":
+        if name in _LINES:
             for one in value:
-                how = "rolled back to" if one["rolled_back"] else "promoted"
-                judged = f" [{one['verdict']}: {one['why']}]" if one["verdict"] else ""
-                click.echo(
-                    f"{one['at']:%Y-%m-%d %H:%M:%S}Z {how} {one['version']} {one['reason']}{judged}"
-                )
-        elif name == "scores":
-            for one in value:
-                when = "" if one["day"] is None else f" {one['day']}"
-                click.echo(
-                    f"{one['rows']}{when}  log loss {one['log_loss']:.6f} on {one['n']:,} rows"
-                    f" ({one['log_loss'] - one['null_log_loss']:+.6f} to the base rate)"
-                )
-        elif name == "shadows":
-            for one in value:
-                who = one["version"] or "none"
-                click.echo(f"{one['at']:%Y-%m-%d %H:%M:%S}Z shadow {who} {one['reason']}")
+                click.echo(_LINES[name](one))
         else:
             text = value if isinstance(value, str) else json.dumps(value, default=str)
             click.echo(f"{name:16} {text}")
@@ -113,15 +100,56 @@ async def _all_of(pool: Pool, version: str) -> dict[str, Any]:
     found["scores"] = await scores.by_day(pool, version, _DAYS)
     found["history"] = await registry.history(pool, found["model"])
     found["shadows"] = (await registry.shadows(pool, found["model"], _CHANGES))[::-1]
+    found["selections"] = (await selection.changes(pool, found["model"], _CHANGES))[::-1]
     return found
 
 
-def _tell_importance(rows: Sequence[Mapping[str, Any]]) -> None:
-    for row in rows:
-        click.echo(
-            f"{row['method']:12} {row['symbol']:12} {row['place']:3} {row['feature']:24}"
-            f" {row['value']:.6g}"
-        )
+def _by_regime(row: Row) -> str:
+    told = ", ".join(f"{regime} by {version}" for regime, version in row["selected"].items())
+    return told or "all by the active version"
+
+
+def _important(row: Row) -> str:
+    return (
+        f"{row['method']:12} {row['symbol']:12} {row['place']:3} {row['feature']:24}"
+        f" {row['value']:.6g}"
+    )
+
+
+def _scored(row: Row) -> str:
+    when = "" if row["day"] is None else f" {row['day']}"
+    return (
+        f"{row['rows']}{when}  log loss {row['log_loss']:.6f} on {row['n']:,} rows"
+        f" ({row['log_loss'] - row['null_log_loss']:+.6f} to the base rate)"
+    )
+
+
+def _promoted(row: Row) -> str:
+    how = "rolled back to" if row["rolled_back"] else "promoted"
+    judged = f" [{row['verdict']}: {row['why']}]" if row["verdict"] else ""
+    return f"{_moment(row)} {how} {row['version']} {row['reason']}{judged}"
+
+
+def _shadowed(row: Row) -> str:
+    return f"{_moment(row)} shadow {row['version'] or 'none'} {row['reason']}"
+
+
+def _selected(row: Row) -> str:
+    return f"{_moment(row)} {_by_regime(row)} {row['reason']}"
+
+
+def _moment(row: Row) -> str:
+    return f"{row['at']:%Y-%m-%d %H:%M:%S}Z"
+
+
+_LINES: Final[Mapping[str, Callable[[Row], str]]] = {
+    "importance": _important,
+    "scores": _scored,
+    "history": _promoted,
+    "shadows": _shadowed,
+    "selections": _selected,
+}
+"""What is told of a version in several lines."""
 
 
 @models.command()
@@ -233,6 +261,41 @@ def shadow(
     _tell(changed, f"{changed.shadow or 'none'} is the shadow", as_json=as_json)
 
 
+@models.command()
+@click.argument("name")
+@click.option(
+    "--regime", "regimes", multiple=True, type=click.Choice(VOL_REGIMES), help="More than once."
+)
+@click.option(
+    "--none", "ends", is_flag=True, help="NAME is a model: the active version speaks there again."
+)
+@_REASON
+@BAR
+@SETS
+@DATA_DIR
+@JSON
+def select(
+    name: str,
+    regimes: tuple[str, ...],
+    reason: str,
+    bar: str | None,
+    sets: tuple[str, ...],
+    data_dir: Path | None,
+    *,
+    ends: bool,
+    as_json: bool,
+) -> None:
+    """Have the version NAME speak in volatility regimes, in the place of the active one.
+
+    A symbol's version changes when its vol_regime has been another one for
+    predictions.selection_hold bars in a row. With --none and no --regime the active version speaks
+    in all of them. Give the --bar and --set of the live run.
+    """
+    change = (selection.active_in if ends else selection.speaking_in)(regimes)
+    found = _changed(settings_of(sets, bar), data_dir, change, name, reason)
+    _tell_selection(found, as_json=as_json)
+
+
 def _changed(
     settings: Settings, data_dir: Path | None, change: Announced[T], name: str, reason: str
 ) -> T:
@@ -255,3 +318,11 @@ def _tell(change: Change | Shadowed, so: str, *, as_json: bool) -> None:
     instead = f", instead of {change.former}" if change.former else ""
     was = f" since generation {change.generation}" if not change.changed else instead
     click.echo(f"{change.model}: {so}{was}")
+
+
+def _tell_selection(found: Selection, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    was = "" if found.changed else ", as it was"
+    click.echo(f"{found.model}: {_by_regime(asdict(found))}{was}")

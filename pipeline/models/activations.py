@@ -28,7 +28,7 @@ async def activated(
         StateError: a version cannot be used any more: the rows by it cannot be made again.
         UnavailableError: Postgres does not answer.
     """
-    named = {name for one in planned for name in (one.version, one.shadow) if name is not None}
+    named = {name for one in planned for name in _named(one) if name is not None}
     rows = await pool.fetch(statement("artifacts_of"), sorted(named)) if named else []
     found: dict[str, Boosted] = {}
     for row in rows:
@@ -39,12 +39,23 @@ async def activated(
     if len(found) < len(named):
         missing = ", ".join(sorted(named - found.keys()))
         raise StateError(f"{missing} has spoken and is not in the registry")
+
+    def known_as(name: str | None) -> Boosted | None:
+        return None if name is None else found[name]
+
     return [
         Activated(
-            one, *(None if name is None else found[name] for name in (one.version, one.shadow))
+            one,
+            known_as(one.version),
+            known_as(one.shadow),
+            {regime: known_as(name) for regime, name in one.selected.items()},
         )
         for one in planned
     ]
+
+
+def _named(activation: Activation) -> tuple[str | None, ...]:
+    return activation.version, activation.shadow, *activation.selected.values()
 
 
 async def boosted(pool: Pool, artifact: str, known: MutableMapping[str, Boosted]) -> Boosted:
@@ -84,13 +95,14 @@ async def of_live_run(
     found = {}
     for partition in partitions:
         planned = await activations(pool, settings.worker.group, partition)
-        for name in {name for one in planned for name in (one.version, one.shadow)} - fits.keys():
+        for name in {name for one in planned for name in _named(one)} - fits.keys():
             fits[name] = await _fits(pool, str(name), settings)
         told = [
             replace(
                 one,
                 version=one.version if fits[one.version] else None,
                 shadow=one.shadow if fits[one.shadow] else None,
+                selected={r: name if fits[name] else None for r, name in one.selected.items()},
             )
             for one in planned
         ]

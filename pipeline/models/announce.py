@@ -1,5 +1,6 @@
 """What the stream is told of models: which versions speak, and what was refused."""
 
+import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -17,7 +18,7 @@ from schemas.models import Promotion
 from schemas.topics import ALERTS, MODELS
 
 T = TypeVar("T")
-# One of the changes below: of a version or a model, for a reason.
+# A change, told: of a version or a model, for a reason.
 Announced = Callable[[Pool, str, str, FeatureSetOf, str], Awaitable[T]]
 
 
@@ -42,7 +43,7 @@ async def promote(
     change = partial(
         registry.promote, pool, version, feature_set_of, reason, generation, watch=watch
     )
-    return await _told(pool, kafka, model, version, change, _promoted)
+    return await telling(pool, kafka, model, version, change, _promoted)
 
 
 async def rollback(
@@ -58,7 +59,7 @@ async def rollback(
     Raises what `registry.rollback` raises, and as `promote`.
     """
     change = partial(registry.rollback, pool, model, feature_set_of, reason, generation)
-    return await _told(pool, kafka, model, "", change, _promoted)
+    return await telling(pool, kafka, model, "", change, _promoted)
 
 
 async def shadow(
@@ -70,7 +71,7 @@ async def shadow(
     """
     model = (await registry.version_of(pool, version))["model"]
     change = partial(registry.shadow, pool, version, feature_set_of, reason)
-    return await _told(pool, kafka, model, version, change, _shadowed)
+    return await telling(pool, kafka, model, version, change, _shadowed)
 
 
 async def unshadow(
@@ -81,7 +82,7 @@ async def unshadow(
     Raises what `registry.unshadow` raises, and as `promote`.
     """
     change = partial(registry.unshadow, pool, model, reason)
-    return await _told(pool, kafka, model, "", change, _shadowed)
+    return await telling(pool, kafka, model, "", change, _shadowed)
 
 
 def _promoted(change: Change) -> tuple[str, str]:
@@ -95,7 +96,7 @@ def _shadowed(change: Shadowed) -> tuple[str, str]:
     return f"{change.shadow} is the shadow", f"shadow {change.shadow}"
 
 
-async def _told(
+async def telling(
     pool: Pool,
     kafka: str,
     model: str,
@@ -103,6 +104,14 @@ async def _told(
     change: Callable[[], Awaitable[T]],
     words: Callable[[T], tuple[str, str]],
 ) -> T:
+    """Make a change and tell the stream; a refusal is an alert.
+
+    `words` of a change are what is so by it, and the command that does it again. Raises what
+    `change` raises, and:
+
+    Raises:
+        UnavailableError: a server does not answer; the message says whether the change is made.
+    """
     async with Publisher(kafka) as publisher:  # before anything is changed
         try:
             changed = await change()
@@ -128,7 +137,7 @@ async def announce(pool: Pool, publisher: Publisher) -> list[Promotion]:
     async with pool.acquire() as connection, connection.transaction():
         # The rows are locked: of two that announce, the older news cannot come last.
         rows = await connection.fetch(statement("unannounced"))
-        told = [Promotion(**row) for row in rows]
+        told = [Promotion(**{**row, "selected": json.loads(row["selected"])}) for row in rows]
         await publisher.deliver(
             Outgoing(MODELS, json_bytes(one.model_dump()), one.model.encode()) for one in told
         )

@@ -2,9 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 import structlog
@@ -17,7 +17,7 @@ from pipeline.errors import RefusedError, UnavailableError
 from pipeline.models import registry
 from pipeline.models.activations import activated
 from pipeline.models.announce import alert
-from pipeline.stages.boosted import Activated, Boosted
+from pipeline.stages.boosted import Activated, Boosted, named
 from pipeline.stages.chain import ChainSettings
 from pipeline.store.pool import Pool
 from schemas.models import Activation, Promotion
@@ -41,12 +41,14 @@ class Offer:
     generation: int
     active: Boosted | None
     shadow: Boosted | None = None
+    selected: Mapping[str, Boosted | None] = field(default_factory=dict)  # by volatility regime
 
     def at(self, offset: int, index: int = 0) -> Activated:
         """Let them speak from the first tick at or behind a place on."""
-        names = (one.version if one is not None else None for one in (self.active, self.shadow))
-        activation = Activation(offset, index, self.model, self.generation, *names)
-        return Activated(activation, self.active, self.shadow)
+        selected = {regime: named(one) for regime, one in self.selected.items()}
+        place = offset, index, self.model, self.generation
+        activation = Activation(*place, named(self.active), named(self.shadow), selected)
+        return Activated(activation, self.active, self.shadow, self.selected)
 
 
 class Follower:
@@ -117,22 +119,27 @@ class Follower:
     async def _take(self, news: Promotion) -> None:
         """Offer what the news names, or tell why not; if only its shadow is refused, the rest."""
         async with _watched() as watched:
+            name, selected = str(news.version), dict[str, Boosted | None]()
             try:
                 active = await self._verified(news.version, news.artifact)
+                for regime, one in news.selected.items():
+                    name = one.version
+                    selected[regime] = await self._verified(one.version, one.artifact)
             except RefusedError as error:
-                await self._refuse(news.model, str(news.version), error)
+                await self._refuse(news.model, name, error)
                 return
             try:
                 shadow = await self._verified(news.shadow, news.shadow_artifact)
             except RefusedError as error:
                 await self._refuse(news.model, str(news.shadow), error)
                 shadow = None
-        self.newest = Offer(news.model, news.generation, active, shadow)
+        self.newest = Offer(news.model, news.generation, active, shadow, selected)
         LOG.info(
             "model_offered",
             model=news.model,
             version=news.version,
-            shadow=None if shadow is None else shadow.version,
+            shadow=named(shadow),
+            selected={regime: named(one) for regime, one in selected.items()},
             generation=news.generation,
             seconds=round(watched.seconds, 4),
             held_up=round(watched.longest, 4),

@@ -46,6 +46,7 @@ _COLUMNS: Final[Mapping[str, Mapping[str, type]]] = {
         "p_gbdt": np.float64,
         "shadow_p": np.float64,
         "p_base_rate": np.float64,
+        "gbdt_regime": np.int64,
     },
 }
 Cut = tuple[int, int] | None  # offset and index
@@ -167,6 +168,7 @@ class Scoring:
         rows["live"], rows["shadow"], rows["null"] = (
             told[name] for name in ("p_gbdt", "shadow_p", "p_base_rate")
         )
+        rows["regime"] = told["gbdt_regime"]
         rows["activation"] = -1
         offset, index = both["offset"], both["index"]
         for place, one in enumerate(planned):

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from pipeline.models.comparison import losses
-from schemas.blocks import Array
+from schemas.blocks import VOL_REGIMES, Array
 from schemas.models import Activation
 
 Role = Literal["live", "shadow"]
@@ -23,6 +23,7 @@ SAID: Final = np.dtype(
         ("null", "f8"),
         ("ts", "i8"),  # ns
         ("activation", "i4"),  # number of the partition's, -1 before the first
+        ("regime", "i4"),  # whose selected version spoke: a code, -1 for the active one
     ]
 )
 """A bar that waits for its outcome."""
@@ -38,8 +39,11 @@ class Matured:
 
     def of(self, activation: int) -> "Matured":
         """Those by one activation."""
-        at = self.said["activation"] == activation
-        return Matured(self.said[at], self.rose[at], self.book[at])
+        return self.at(self.said["activation"] == activation)
+
+    def at(self, chosen: Array) -> "Matured":
+        """Those that are chosen, (n,) bool."""
+        return Matured(self.said[chosen], self.rose[chosen], self.book[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +117,17 @@ def day_scores(matured: Matured, activations: Sequence[Activation]) -> Iterator[
     for number in np.unique(matured.said["activation"]).tolist():
         part = matured.of(number)
         one = activations[number]
-        named: tuple[tuple[Role, str | None], ...] = (
-            ("live", one.version),
-            ("shadow", one.shadow),
-        )
-        for role, version in named:
-            at = ~np.isnan(part.said[role])
+        spoken: dict[str | None, Array] = {}  # in however many regimes
+        for code in np.unique(part.said["regime"]).tolist():
+            name = one.version if code < 0 else one.selected[VOL_REGIMES[code]]
+            spoken[name] = (part.said["regime"] == code) | spoken.get(name, np.False_)
+        everywhere = np.ones(len(part.said), bool)
+        named: list[tuple[Role, str | None, Array]] = [
+            *(("live", name, at) for name, at in spoken.items()),
+            ("shadow", one.shadow, everywhere),
+        ]
+        for role, version, rows in named:
+            at = rows & ~np.isnan(part.said[role])
             if version is not None and at.any():
                 yield from _by_day(version, role, part.said[at], part.rose[at])
 

@@ -12,6 +12,7 @@ from pipeline.models.gbdt import check_canary
 from pipeline.stages.chain import ChainSettings
 from pipeline.store.pool import Connection, Pool
 from pipeline.store.statements import statement
+from schemas.blocks import VOL_REGIMES
 from schemas.gbdt import GBDT, Gbdt, read_gbdt
 from schemas.models import digest_of
 
@@ -98,7 +99,10 @@ async def _same(connection: Connection, version: str, model: str, artifact: str)
 
 
 async def versions(pool: Pool, model: str | None = None) -> list[Row]:
-    """Every version, or those of a model, oldest first; `is_active` and `is_shadow` tell who is."""
+    """Every version, or those of a model, oldest first; `is_active` and `is_shadow` tell who is.
+
+    `regimes` are those in which it speaks in the place of the active one.
+    """
     return [_told(row) for row in await pool.fetch(statement("versions"), model)]
 
 
@@ -204,9 +208,9 @@ async def rollback(
         RefusedError: what was active before is damaged, or looks at other features.
         ConflictError: another promotion or rollback came first.
     """
-    head = await _head(pool, model)
+    head = await speaking(pool, model)
     if generation is not None and head["generation"] != generation:
-        raise await _came_first(pool, model)
+        raise await came_first(pool, model)
     former = await pool.fetchval(statement("former"), model)
     if former is None:
         now = head["active"]
@@ -244,7 +248,7 @@ async def unshadow(pool: Pool, model: str, reason: str = "") -> Shadowed:
         MisuseError: there is no such model.
         ConflictError: another change came first.
     """
-    return await _beside(pool, model, await _head(pool, model), None, reason)
+    return await _beside(pool, model, await speaking(pool, model), None, reason)
 
 
 async def _beside(
@@ -256,11 +260,11 @@ async def _beside(
         return Shadowed(model, version, former, generation, changed=False)
     made = await pool.fetchval(statement("shadow"), model, generation, version, reason)
     if made is None:
-        raise await _came_first(pool, model)
+        raise await came_first(pool, model)
     return Shadowed(model, version, former, made, changed=True)
 
 
-async def _head(pool: Pool, model: str) -> Mapping[str, Any]:
+async def speaking(pool: Pool, model: str) -> Mapping[str, Any]:
     """Which versions of a model speak, and of which generation that is."""
     head = await pool.fetchrow(statement("model"), model)
     if head is None:
@@ -268,9 +272,9 @@ async def _head(pool: Pool, model: str) -> Mapping[str, Any]:
     return dict(head)
 
 
-async def _came_first(pool: Pool, model: str) -> ConflictError:
+async def came_first(pool: Pool, model: str) -> ConflictError:
     """What to say to whom another change has left nothing to do."""
-    head = await _head(pool, model)
+    head = await speaking(pool, model)
     return ConflictError(
         f"{model}: another change came first: {head['active']} is active now, "
         f"{head['shadow'] or 'none'} the shadow; look at it, then try again"
@@ -302,7 +306,7 @@ async def _change(
         beside, why, beside != row["shadow"], watched,
     )  # fmt: skip
     if generation is None:
-        raise await _came_first(pool, model)
+        raise await came_first(pool, model)
     return Change(model, version, former, generation, changed=True)
 
 
@@ -349,4 +353,5 @@ def _read(body: bytes) -> Gbdt:
 def _told(row: Any) -> Row:
     found = dict(row)
     found.update((name, json.loads(found[name])) for name in _JSON)
+    found["regimes"].sort(key=VOL_REGIMES.index)
     return found

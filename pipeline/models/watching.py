@@ -38,8 +38,12 @@ class Pairs:
 
 
 def pairs(matured: Matured, activations: Sequence[Activation]) -> Iterator[Pairs]:
-    """The rows of which both an active version and a shadow spoke, by activation."""
+    """The rows of which both an active version and a shadow spoke, by activation.
+
+    Where a selected version spoke in the place of the active one, it tells nothing of that one.
+    """
     both = ~np.isnan(matured.said["live"]) & ~np.isnan(matured.said["shadow"])
+    both &= matured.said["regime"] < 0
     for number in np.unique(matured.said["activation"][both]).tolist():
         at = both & (matured.said["activation"] == number)
         rows = np.empty(at.sum(), PAIRED)

@@ -12,6 +12,7 @@ from numba import config
 
 from pipeline.bus.decoding import scan
 from pipeline.bus.encoding import block_bytes, row_bytes
+from pipeline.kernels.selection import INT_STATE, held
 from pipeline.kernels.trees import predict
 from pipeline.stages.bars import Bars
 from pipeline.stages.base import Block
@@ -71,6 +72,8 @@ def trees() -> None:
     """Have the walk of trees compiled and loaded: no row asks for it until a version is active."""
     none = nobody()
     Speaker(none).say({}, {}, 0, np.empty(0))
+    codes = np.empty(0, np.int32)
+    held(1, codes, codes, codes, np.empty((0, INT_STATE), np.int64), codes)
     predict(none.trees, np.empty((0, 0)))
 
 

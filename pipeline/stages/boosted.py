@@ -1,7 +1,7 @@
 """Versions of the engine gbdt in the chain: what they say of bars, how a snapshot keeps them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -13,7 +13,6 @@ from schemas.blocks import Array
 from schemas.models import Activation
 from schemas.trees import TreeModel, Trees
 
-_ROLES: Final = ("active", "shadow")
 _ACTIVATION: Final = "activation"
 _HEAD: Final = "head"
 
@@ -26,6 +25,11 @@ class Boosted:
     trees: TreeModel
 
 
+def named(boosted: Boosted | None) -> str | None:
+    """Its name; None of none."""
+    return None if boosted is None else boosted.version
+
+
 @dataclass(frozen=True, slots=True)
 class Activated:
     """An activation with the versions that it names."""
@@ -33,11 +37,14 @@ class Activated:
     activation: Activation
     active: Boosted | None
     shadow: Boosted | None = None
+    selected: Mapping[str, Boosted | None] = field(default_factory=dict)  # by regime
 
     def __post_init__(self) -> None:
         """Refuse other versions than those that are named."""
-        named = self.activation.version, self.activation.shadow
-        if named != tuple(one and one.version for one in (self.active, self.shadow)):
+        told = self.activation
+        selected = {regime: named(one) for regime, one in self.selected.items()}
+        came = named(self.active), named(self.shadow), selected
+        if (told.version, told.shadow, dict(told.selected)) != came:
             raise ValueError("an activation names other versions than it comes with")
 
 
@@ -68,11 +75,26 @@ class Speaker:
     ) -> None:
         """The probabilities that the closes of n bars rise, into p (n or more,)."""
         model = self.boosted.trees
-        if self._inputs.shape[1] < n:
-            self._inputs = room(len(self._row), n)
+        self._begin(n)
         for column, name in zip(self._inputs, model.features, strict=True):
             column[:n] = beside(features[name] if name in features else bars[name], n)
         say(model.sigmoid, model.trees, self._inputs, n, self._row, p)
+
+    def say_at(
+        self, bars: Mapping[str, Array], features: Mapping[str, Array], n: int, at: Array
+    ) -> Array:
+        """The same of some of n bars, those at the places `at` (m,): (m,)."""
+        model, m = self.boosted.trees, len(at)
+        self._begin(m)
+        for column, name in zip(self._inputs, model.features, strict=True):
+            column[:m] = beside(features[name] if name in features else bars[name], n)[at]
+        p = np.empty(m)
+        say(model.sigmoid, model.trees, self._inputs, m, self._row, p)
+        return p
+
+    def _begin(self, n: int) -> None:
+        if self._inputs.shape[1] < n:
+            self._inputs = room(len(self._row), n)
 
 
 def nobody() -> Boosted:
@@ -87,7 +109,10 @@ def nobody() -> Boosted:
 def packed(activated: Activated) -> State:
     """An activation with its versions as arrays; those of the trees are shared: nobody writes."""
     state = {_ACTIVATION: _bytes(activated.activation)}
-    for role, boosted in zip(_ROLES, (activated.active, activated.shadow), strict=True):
+    told = {"active": activated.active, "shadow": activated.shadow}
+    # Once, in however many regimes it speaks.
+    told.update((_role(one.version), one) for one in activated.selected.values() if one is not None)
+    for role, boosted in told.items():
         if boosted is not None:
             trees = boosted.trees
             state[f"{role} {_HEAD}"] = _bytes(_Head(boosted.version, trees.sigmoid, trees.features))
@@ -100,7 +125,15 @@ def unpacked(state: State) -> Activated | None:
     if _ACTIVATION not in state:
         return None
     activation = msgspec.json.decode(state[_ACTIVATION].tobytes(), type=Activation)
-    return Activated(activation, *(_unpacked(state, role) for role in _ROLES))
+    selected = {
+        regime: None if version is None else _unpacked(state, _role(version))
+        for regime, version in activation.selected.items()
+    }
+    return Activated(activation, _unpacked(state, "active"), _unpacked(state, "shadow"), selected)
+
+
+def _role(version: str) -> str:
+    return f"selected {version}"
 
 
 def _unpacked(state: State, role: str) -> Boosted | None:

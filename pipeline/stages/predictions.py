@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.kernels import engines as rules
-from pipeline.kernels import learners
+from pipeline.kernels import learners, selection
 from pipeline.kernels import predictions as kernels
 from pipeline.stages.base import (
     HEAD,
@@ -23,6 +23,7 @@ from pipeline.stages.base import (
 from pipeline.stages.boosted import Activated, Speaker, packed, unpacked
 from pipeline.stages.engines import Engine as OwnEngine
 from pipeline.stages.engines import Own
+from pipeline.stages.selection import HELD, Selector
 from schemas.blocks import ENGINES, Array, Rows, empty, names_of
 from schemas.gbdt import GBDT
 from schemas.models import Activation
@@ -40,6 +41,9 @@ _OWN: Final = {"score": kernels.SCORE, "probability": kernels.PROBABILITY}
 _MOST_INPUTS: Final = 64
 _PLACE: Final = tuple(ENGINES).index(GBDT)
 _SHADOW_P: Final = "shadow_p"
+_REGIME: Final = "gbdt_regime"
+_NULL: Final = np.int32(-1)  # of a label
+_SHORTEST: Final = 1024  # nulls
 
 
 class _Group(BaseModel):
@@ -87,6 +91,12 @@ class PredictionsSettings(_Group):
     fallback: int = Field(
         200, ge=0, le=1_000_000, description="outcomes in a regime until it has weights of its own"
     )
+    selection_hold: int = Field(
+        5,
+        ge=1,
+        le=10_000,
+        description="bars in a row that a volatility regime takes to change the version of gbdt",
+    )
 
 
 class Predictions(PerSymbol):
@@ -95,6 +105,7 @@ class Predictions(PerSymbol):
     The mean is by exponential weights with a fixed share, one vector for each regime. Boosted trees
     speak with them while a version is active: it learns nothing here, but its weight does, and goes
     on when another version takes its place. A second version, the shadow, speaks beside all that.
+    Others may be selected to speak instead of the active one in volatility regimes.
     """
 
     name: ClassVar[str] = "predictions"
@@ -132,7 +143,9 @@ class Predictions(PerSymbol):
         self._activated: Activated | None = None
         self._active: Speaker | None = None
         self._shadow: Speaker | None = None
-        known = {*HEAD, "horizon", *self._columns, "close", _SHADOW_P}
+        self._selector: Selector | None = None
+        self._nulls = np.empty(0, np.int32)
+        known = {*HEAD, "horizon", *self._columns, "close", _SHADOW_P, _REGIME}
         # Of engines that another chain of the process has.
         self._others = tuple(name for name in names_of(self.name) if name not in known)
 
@@ -149,16 +162,29 @@ class Predictions(PerSymbol):
     def activate(self, activated: Activated) -> None:
         """Speak by these versions of gbdt from the next block on.
 
-        What was said stands, and teaches as what it was. A snapshot carries them.
+        What was said stands, and teaches as what it was. A snapshot carries them. In which regime a
+        symbol is held to be is known while any version is selected, and begins anew after that.
 
         Raises:
             MisuseError: one of them looks at what is no column here; nothing has changed.
         """
-        self._active, self._shadow = (
+        active, shadow = (
             None if one is None else Speaker(one) for one in (activated.active, activated.shadow)
         )
+        selected = activated.selected
+        self._selector = Selector(selected, active) if selected else None
+        self._active, self._shadow = active, shadow
+        self._remember(held=bool(selected))
         self._activated = activated
         self._given[_PLACE] = np.nan
+
+    def _remember(self, *, held: bool) -> None:
+        """Have the state of the selection, as many rows of it as of the others, or not."""
+        if not held:
+            self._arrays.pop(HELD, None)
+        elif HELD not in self._arrays:
+            n = len(self._arrays["ints"])
+            self._arrays[HELD] = np.zeros((n, selection.INT_STATE), np.int64)
 
     def step(self, block: Block) -> Block:
         """Add one row of probabilities per bar."""
@@ -169,7 +195,7 @@ class Predictions(PerSymbol):
         columns = bars.columns
         features, regimes = block.rows["features"].columns, block.rows["regimes"].columns
         vol, trend = beside(regimes["vol"], n), beside(regimes["trend"], n)
-        self._look(columns, features, n)
+        spoke = self._look(columns, features, regimes, n)
         self._own.say(arrays, block.rows, self._given[len(ENGINES) :])
         kernels.predictions(
             self._settings.horizon, self._settings.fallback, self._kinds, self._optimizer,
@@ -187,16 +213,36 @@ class Predictions(PerSymbol):
         rows.update(zip(self._columns, out[:, :n], strict=True))
         rows["close"] = columns["close"]
         rows[_SHADOW_P] = self._beside(columns, features, n)
+        if spoke is None:
+            rows[_REGIME] = self._nobody(n)
+        else:
+            rows[_REGIME] = np.where(np.isnan(rows[f"p_{GBDT}"]), _NULL, spoke)
         rows.update({name: np.full(n, np.nan) for name in self._others})
         return block.plus(Rows(self.name, rows, bars.symbols))
 
-    def _look(self, bars: Mapping[str, Array], features: Mapping[str, Array], n: int) -> None:
-        """Fill the scores of the rules, and the inputs of the linear model; room is kept."""
+    def _look(
+        self,
+        bars: Mapping[str, Array],
+        features: Mapping[str, Array],
+        regimes: Mapping[str, Array],
+        n: int,
+    ) -> Array | None:
+        """Fill the scores of the rules, and the inputs of the linear model; room is kept.
+
+        Returns:
+            By the version of which regime gbdt speaks, (n,), if versions are selected.
+        """
+        spoke = None
         if self._given.shape[1] < n:
             self._given = room(len(self._kinds), n)
             self._given[_PLACE] = np.nan
             self._inputs = room(len(self._names), n)
-        if self._active is not None:
+        if self._selector is not None:
+            spoke = self._selector.say(
+                bars, features, beside(regimes["vol_regime"], n), self._settings.selection_hold,
+                self._arrays[HELD], self._given[_PLACE],
+            )  # fmt: skip
+        elif self._active is not None:
             self._active.say(bars, features, n, self._given[_PLACE])
         rules.scores(
             bars["symbol"],
@@ -206,6 +252,13 @@ class Predictions(PerSymbol):
         )
         for row, name in zip(self._inputs, self._names, strict=True):
             row[:n] = beside(features[name] if name in features else bars[name], n)
+        return spoke
+
+    def _nobody(self, n: int) -> Array:
+        """Nulls of a label, (n,), made once."""
+        if len(self._nulls) < n:
+            self._nulls = np.full(max(n, _SHORTEST), _NULL)
+        return self._nulls[:n]
 
     def _beside(self, bars: Mapping[str, Array], features: Mapping[str, Array], n: int) -> Array:
         """What the shadow says, (n,): as an engine, nothing of a stale bar."""
@@ -223,8 +276,9 @@ class Predictions(PerSymbol):
 
     def restore(self, state: State) -> None:
         """Continue from a snapshot, with the versions that spoke then."""
+        self._remember(held=HELD in state)
         super().restore(state)
-        self._activated = self._active = self._shadow = None
+        self._activated = self._active = self._shadow = self._selector = None
         self._given[_PLACE] = np.nan
         found = unpacked(state)
         if found is not None:

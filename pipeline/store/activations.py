@@ -1,5 +1,6 @@
 """From which tick of a partition on which versions speak: planned before anything of it is seen."""
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ async def activations(
 ) -> list[Activation]:
     """What was planned of a partition, in the order of the places."""
     rows = await connection.fetch(statement("activations"), service, partition)
-    return [Activation(**row) for row in rows]
+    return [Activation(**{**row, "selected": json.loads(row["selected"])}) for row in rows]
 
 
 async def plan(connection: Connection, service: str, planned: Sequence[Planned]) -> None:
@@ -39,8 +40,11 @@ async def plan(connection: Connection, service: str, planned: Sequence[Planned])
         if epochs.get(partition) != epoch:
             raise FencedError(f"partition {partition} has a newer owner")
     told = [
-        (partition, *one.place, one.model, one.generation, one.version, one.shadow)
+        (
+            partition, *one.place, one.model, one.generation, one.version, one.shadow,
+            json.dumps(dict(one.selected)),
+        )
         for partition, _, one in planned
-    ]
+    ]  # fmt: skip
     columns = [list(column) for column in zip(*told, strict=True)]
     await connection.execute(statement("add_activations"), service, *columns)

@@ -25,12 +25,16 @@ SELECT partition, epoch FROM progress
  WHERE service = $1 AND partition = ANY ($2::int[]) ORDER BY partition FOR UPDATE
 
 -- name: add_activations
-INSERT INTO activations (service, partition, "offset", "index", model, generation, version, shadow)
-SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::int[], $5::text[], $6::bigint[], $7::text[], $8::text[])
+INSERT INTO activations (service, partition, "offset", "index", model, generation, version, shadow, selected)
+SELECT $1, p, o, i, m, g, v, s, r::jsonb
+  FROM unnest($2::int[], $3::bigint[], $4::int[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[])
+    AS planned (p, o, i, m, g, v, s, r)
 ON CONFLICT DO NOTHING
 
 -- name: activations
-SELECT "offset", "index", model, generation, version, shadow FROM activations
+SELECT "offset", "index", model, generation, version, shadow,
+       coalesce(to_jsonb(a) -> 'selected', '{}') AS selected -- a replay may read what is not migrated yet
+  FROM activations a
  WHERE service = $1 AND partition = $2 ORDER BY "offset", "index"
 
 -- name: has_activations
@@ -295,17 +299,19 @@ SELECT version, rows, min(first_ts) AS first_ts, max(last_ts) AS last_ts, sum(n)
 
 -- name: version
 SELECT v.*, m.active, m.shadow, m.generation, v.version IS NOT DISTINCT FROM m.active AS is_active,
-       v.version IS NOT DISTINCT FROM m.shadow AS is_shadow
+       v.version IS NOT DISTINCT FROM m.shadow AS is_shadow,
+       ARRAY(SELECT r.key FROM jsonb_each_text(m.selected) r WHERE r.value = v.version) AS regimes
   FROM model_versions v JOIN models m ON m.name = v.model WHERE v.version = $1
 
 -- name: versions
 SELECT v.*, v.version IS NOT DISTINCT FROM m.active AS is_active,
-       v.version IS NOT DISTINCT FROM m.shadow AS is_shadow
+       v.version IS NOT DISTINCT FROM m.shadow AS is_shadow,
+       ARRAY(SELECT r.key FROM jsonb_each_text(m.selected) r WHERE r.value = v.version) AS regimes
   FROM model_versions v JOIN models m ON m.name = v.model
  WHERE $1::text IS NULL OR v.model = $1 ORDER BY v.model, v.made_at, v.version
 
 -- name: model
-SELECT name, active, shadow, generation, changed_at FROM models WHERE name = $1
+SELECT name, active, shadow, selected, generation, changed_at FROM models WHERE name = $1
 
 -- name: promotions
 SELECT p.*, w.verdict, w.why FROM promotions p LEFT JOIN watches w USING (model, generation)
@@ -389,9 +395,20 @@ INSERT INTO shadows (model, generation, version, reason) SELECT name, generation
 SELECT p.former FROM promotions p JOIN models m ON m.name = p.model AND m.active = p.version
  WHERE p.model = $1 AND NOT p.rolled_back ORDER BY p.generation DESC LIMIT 1
 
+-- name: select_versions
+WITH head AS (
+    UPDATE models SET selected = $3, generation = generation + 1, changed_at = now()
+     WHERE name = $1 AND generation = $2 RETURNING name, generation)
+INSERT INTO selections (model, generation, selected, reason) SELECT name, generation, $3, $4 FROM head RETURNING generation
+
+-- name: newest_selections
+SELECT * FROM selections WHERE model = $1 ORDER BY generation DESC LIMIT $2
+
 -- name: unannounced
 SELECT m.name AS model, m.active AS version, m.generation, v.artifact, m.shadow, s.artifact AS shadow_artifact,
-       coalesce(p.rolled_back, false) AS rolled_back
+       coalesce(p.rolled_back, false) AS rolled_back,
+       (SELECT coalesce(jsonb_object_agg(r.key, jsonb_build_object('version', r.value, 'artifact', w.artifact)), '{}')
+          FROM jsonb_each_text(m.selected) r JOIN model_versions w ON w.version = r.value) AS selected
   FROM models m LEFT JOIN model_versions v ON v.version = m.active
   LEFT JOIN model_versions s ON s.version = m.shadow
   LEFT JOIN promotions p ON p.model = m.name AND p.generation = m.generation

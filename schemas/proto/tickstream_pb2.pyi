@@ -526,7 +526,7 @@ class Regime(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., index: _Optional[int] = ..., symbol: _Optional[str] = ..., ts: _Optional[int] = ..., known_at: _Optional[int] = ..., vol: _Optional[_Union[VolTag, str]] = ..., trend: _Optional[_Union[TrendTag, str]] = ..., efficiency_ratio: _Optional[float] = ..., vol_low: _Optional[float] = ..., vol_high: _Optional[float] = ..., vol_regime: _Optional[_Union[VolRegime, str]] = ..., hmm: _Optional[_Union[VolTag, str]] = ..., hmm_p_low: _Optional[float] = ..., hmm_p_high: _Optional[float] = ..., hmm_entropy: _Optional[float] = ..., cusum: _Optional[float] = ..., cusum_alarm: _Optional[_Union[CusumAlarm, str]] = ..., bocpd_p_recent: _Optional[float] = ..., bocpd_run: _Optional[float] = ..., bocpd_alarm: _Optional[_Union[BocpdAlarm, str]] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("partition", "offset", "index", "symbol", "ts", "known_at", "horizon", "p_up", "p_momentum", "p_mean_reversion", "p_breakout", "p_last_sign", "p_online_logit", "p_base_rate", "w_momentum", "w_mean_reversion", "w_breakout", "w_last_sign", "w_online_logit", "w_base_rate", "sigma", "close", "p_gbdt", "w_gbdt", "shadow_p")
+    __slots__ = ("partition", "offset", "index", "symbol", "ts", "known_at", "horizon", "p_up", "p_momentum", "p_mean_reversion", "p_breakout", "p_last_sign", "p_online_logit", "p_base_rate", "w_momentum", "w_mean_reversion", "w_breakout", "w_last_sign", "w_online_logit", "w_base_rate", "sigma", "close", "p_gbdt", "w_gbdt", "shadow_p", "gbdt_regime")
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -552,6 +552,7 @@ class Prediction(_message.Message):
     P_GBDT_FIELD_NUMBER: _ClassVar[int]
     W_GBDT_FIELD_NUMBER: _ClassVar[int]
     SHADOW_P_FIELD_NUMBER: _ClassVar[int]
+    GBDT_REGIME_FIELD_NUMBER: _ClassVar[int]
     partition: int
     offset: int
     index: int
@@ -577,7 +578,8 @@ class Prediction(_message.Message):
     p_gbdt: float
     w_gbdt: float
     shadow_p: float
-    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., index: _Optional[int] = ..., symbol: _Optional[str] = ..., ts: _Optional[int] = ..., known_at: _Optional[int] = ..., horizon: _Optional[int] = ..., p_up: _Optional[float] = ..., p_momentum: _Optional[float] = ..., p_mean_reversion: _Optional[float] = ..., p_breakout: _Optional[float] = ..., p_last_sign: _Optional[float] = ..., p_online_logit: _Optional[float] = ..., p_base_rate: _Optional[float] = ..., w_momentum: _Optional[float] = ..., w_mean_reversion: _Optional[float] = ..., w_breakout: _Optional[float] = ..., w_last_sign: _Optional[float] = ..., w_online_logit: _Optional[float] = ..., w_base_rate: _Optional[float] = ..., sigma: _Optional[float] = ..., close: _Optional[float] = ..., p_gbdt: _Optional[float] = ..., w_gbdt: _Optional[float] = ..., shadow_p: _Optional[float] = ...) -> None: ...
+    gbdt_regime: VolRegime
+    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., index: _Optional[int] = ..., symbol: _Optional[str] = ..., ts: _Optional[int] = ..., known_at: _Optional[int] = ..., horizon: _Optional[int] = ..., p_up: _Optional[float] = ..., p_momentum: _Optional[float] = ..., p_mean_reversion: _Optional[float] = ..., p_breakout: _Optional[float] = ..., p_last_sign: _Optional[float] = ..., p_online_logit: _Optional[float] = ..., p_base_rate: _Optional[float] = ..., w_momentum: _Optional[float] = ..., w_mean_reversion: _Optional[float] = ..., w_breakout: _Optional[float] = ..., w_last_sign: _Optional[float] = ..., w_online_logit: _Optional[float] = ..., w_base_rate: _Optional[float] = ..., sigma: _Optional[float] = ..., close: _Optional[float] = ..., p_gbdt: _Optional[float] = ..., w_gbdt: _Optional[float] = ..., shadow_p: _Optional[float] = ..., gbdt_regime: _Optional[_Union[VolRegime, str]] = ...) -> None: ...
 
 class Signal(_message.Message):
     __slots__ = ("partition", "offset", "index", "symbol", "ts", "known_at", "action", "edge_bp", "confidence", "p_up", "price", "horizon")

@@ -19,7 +19,7 @@ from pipeline.models import registry
 from pipeline.servers import Addresses
 from pipeline.settings import load_settings
 from pipeline.sources.feed import publish_file
-from schemas.blocks import Array
+from schemas.blocks import VOL_REGIMES, Array
 from tests.acceptance import evidence
 from tests.acceptance.commands import Worker, naming, tickstream
 from tests.acceptance.feeding import SYMBOLS, UntilTold
@@ -28,6 +28,7 @@ from tests.fixtures import boosted
 CLOCK: Final = "ticks:2"
 SETS: Final = (f"bars.clock={CLOCK}",)
 CHAIN: Final = load_settings(SETS).chain
+REGIMES: Final = ("low", "extreme")  # of the selection
 RATE: Final = 2000.0  # ticks a second
 PATIENCE: Final = 90.0  # seconds
 _LOOK: Final = 0.002
@@ -58,28 +59,35 @@ async def register(addresses: Addresses) -> list[str]:
 
 
 async def live(worker: Worker, addresses: Addresses, url: str, ticks: Path) -> Swapped:
-    """Feed; promote three times, kill behind the third, set a shadow, go back, forth and back.
+    """Feed; promote, select by regime, promote and kill, set a shadow, go back, forth and back.
 
-    Args: `url` is that of GraphQL, by which the last two are done.
+    Args: `url` is that of GraphQL, by which the selection and the last two are done.
     """
     told = Swapped(await register(addresses))
     pace = UntilTold(rate=RATE)
     async with Publisher(addresses.kafka) as publisher, asyncio.TaskGroup() as group:
         feeding = group.create_task(publish_file(ticks, publisher, pace=pace, frame=10))
         await evidence.until(lambda: _any_mark(addresses), PATIENCE)
-        for generation, version in enumerate(told.versions, 1):
-            if generation > 1:
-                await asyncio.sleep(1.0)
-            await _command(addresses, "promote", version)
-            if generation == len(told.versions):
-                await asyncio.to_thread(worker.kill)
-                told.killed_at = await evidence.marks(addresses)
-                worker.start()
-            await _spoken(addresses, generation, len(SYMBOLS))
-        await _command(addresses, "shadow", told.versions[0])
-        await _spoken(addresses, len(told.versions) + 1, len(SYMBOLS))
+        one, two, three = told.versions
+        regimes = " ".join(REGIMES).upper()
+        async with httpx.AsyncClient() as client:
+            for generation, version in ((1, one), (2, two), (4, three)):
+                if version == three:
+                    asked = f'selectModel(version: "{one}", regimes: [{regimes}], '
+                    await _mutation(client, url, asked)
+                    await _spoken(addresses, generation - 1, len(SYMBOLS))
+                if generation > 1:
+                    await asyncio.sleep(1.0)
+                await _command(addresses, "promote", version)
+                if version == three:
+                    await asyncio.to_thread(worker.kill)
+                    told.killed_at = await evidence.marks(addresses)
+                    worker.start()
+                await _spoken(addresses, generation, len(SYMBOLS))
+        await _command(addresses, "shadow", one)
+        await _spoken(addresses, generation + 1, len(SYMBOLS))
         await asyncio.sleep(1.0)
-        generation = len(told.versions) + 2
+        generation += 2
         began = monotonic()
         seen = group.create_task(_spoken(addresses, generation, 1))
         await _command(addresses, "rollback", "gbdt")
@@ -113,7 +121,7 @@ async def _command(addresses: Addresses, *arguments: str) -> None:
 
 
 async def _mutation(client: httpx.AsyncClient, url: str, asked: str) -> None:
-    query = f'mutation {{ {asked}reason: "a test") {{ version }} }}'
+    query = f'mutation {{ {asked}reason: "a test") {{ changed }} }}'
     answer = (await client.post(url, json={"query": query})).json()
     assert "errors" not in answer, answer
 
@@ -166,6 +174,7 @@ class Said:
     shadow_p: Array
     shadow_expected: Array
     which: Array
+    regime: Array  # codes, -1 where the active version or nobody spoke
 
 
 async def said(addresses: Addresses) -> Said:
@@ -176,15 +185,17 @@ async def said(addresses: Addresses) -> Said:
             " FROM model_versions JOIN artifacts ON hash = artifact"
         )
         activations = await connection.fetch(
-            'SELECT "partition", "offset", "index", version, shadow FROM activations'
+            'SELECT "partition", "offset", "index", version, shadow, selected FROM activations'
             ' ORDER BY "partition", "offset", "index"'
         )
         (features,) = {tuple(row["features"]) for row in versions}
         columns = ", ".join(f'{"b" if name == "close" else "f"}."{name}"' for name in features)
         rows = await connection.fetch(
-            f'SELECT p."partition", p."offset", p."index", p.p_gbdt, p.shadow_p, b.stale, {columns}'  # noqa: S608 -- names of columns
+            'SELECT p."partition", p."offset", p."index", p.p_gbdt, p.shadow_p, b.stale,'  # noqa: S608 -- names of columns
+            f" coalesce(array_position($1, p.gbdt_regime), 0) - 1, {columns}"
             ' FROM predictions p JOIN features f USING ("partition", "offset", "index")'
-            ' JOIN bars b USING ("partition", "offset", "index")'
+            ' JOIN bars b USING ("partition", "offset", "index")',
+            list(VOL_REGIMES),
         )
     table = np.array([tuple(row) for row in rows], np.float64)
     models = {
@@ -203,9 +214,14 @@ def _by_version(table: Array, activations: Sequence[Any], models: Mapping[str, A
         starts = np.array([(one["offset"] << _BITS) + one["index"] for one in told], np.int64)
         which[mine] = np.searchsorted(starts, places[mine], "right") - 1
         for number, one in enumerate(told):
-            at = mine[(which[mine] == number) & (table[mine, 5] == 0)]
-            for role, out in zip(("version", "shadow"), expected, strict=True):
-                if len(at) and one[role] is not None:
-                    p = models[one[role]].predict(table[at, 6:], num_threads=1)
-                    out[at] = np.clip(p, CLIP, 1.0 - CLIP)
-    return Said(table[:, 3], expected[0], table[:, 4], expected[1], which)
+            selected = json.loads(one["selected"])
+            for code in np.unique(table[mine, 6]).astype(np.int64).tolist():
+                now = (which[mine] == number) & (table[mine, 5] == 0) & (table[mine, 6] == code)
+                if not now.any():
+                    continue
+                spoke = one["version"] if code < 0 else selected[VOL_REGIMES[code]]
+                for name, out in zip((spoke, one["shadow"]), expected, strict=True):
+                    if name is not None:
+                        p = models[name].predict(table[mine[now], 7:], num_threads=1)
+                        out[mine[now]] = np.clip(p, CLIP, 1.0 - CLIP)
+    return Said(table[:, 3], expected[0], table[:, 4], expected[1], which, table[:, 6])

@@ -98,6 +98,37 @@ async def test_a_shadow_by_the_command_line(pool: Pool, named: dict[str, str]) -
     assert await pool.fetchval("SELECT shadow FROM models") is None
 
 
+async def test_versions_are_selected_by_regime(pool: Pool, named: dict[str, str]) -> None:
+    """Stated, listed, shown, and stated no more."""
+    one, two = await registered(pool, 1, 2)
+    regimes = ("--regime", "extreme", "--regime", "high")
+    done = tickstream("models", "select", two, *regimes, values=named)
+    assert "gbdt: none is active" in only_line(done, 2)
+    assert tickstream("models", "promote", one, values=named).returncode == 0
+    done = tickstream("models", "select", two, *regimes, "--reason", "storm", values=named)
+    assert done.stdout == f"gbdt: high by {two}, extreme by {two}\n", done.stderr
+    done = tickstream("models", "select", two, *regimes, "--json", values=named)
+    assert json.loads(done.stdout) == {
+        "model": "gbdt", "selected": {"high": two, "extreme": two}, "generation": 2,
+        "changed": False,
+    }  # fmt: skip
+    listed = tickstream("models", "list", "gbdt", values=named).stdout.splitlines()
+    assert [line.endswith("  speaks in high, extreme") for line in listed] == [False, True]
+    assert (
+        f"high by {two}, extreme by {two} storm"
+        in tickstream("models", "show", one, values=named).stdout
+    )
+    done = tickstream("models", "select", "gbdt", "--none", values=named)
+    assert done.stdout == "gbdt: all by the active version\n"
+    done = tickstream("models", "select", "gbdt", "--none", "--regime", "low", values=named)
+    assert done.stdout == "gbdt: all by the active version, as it was\n"
+    assert "in which regimes?" in only_line(tickstream("models", "select", two, values=named), 2)
+    done = tickstream("models", "select", two, "--regime", "mid", values=named)
+    assert (done.returncode, "'mid' is not one of" in done.stderr) == (2, True)
+    done = tickstream("models", "select", two, *regimes, "--bar", "ticks:9", values=named)
+    assert f"{two} was trained on another feature set" in only_line(done, 1)
+
+
 async def test_what_fails_is_one_line(pool: Pool, named: dict[str, str]) -> None:
     """Exit code 2 for what is not there, 1 for what is refused."""
     (one,) = await registered(pool, 1)

@@ -12,7 +12,7 @@ import pytest
 from pipeline.cli.stack import prepare
 from pipeline.servers import Addresses, start_servers
 from pipeline.settings import load_settings
-from schemas.blocks import STAGES
+from schemas.blocks import STAGES, VOL_REGIMES
 from tests.acceptance import evidence, swapping
 from tests.acceptance.commands import Worker, naming, served, tickstream
 from tests.acceptance.feeding import three_symbols
@@ -20,7 +20,8 @@ from tests.acceptance.parity.tables import apart
 from tests.acceptance.swapping import CLOCK, SETS, Swapped
 
 TICKS = 120_000
-SHADOWED = range(1, 6)  # activations with a shadow
+SELECTED = 2  # the activation from which on versions are selected
+SHADOWED = range(1, 7)  # activations with a shadow
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -73,13 +74,18 @@ def test_no_tick_is_missed(survived: Survived, capsys: pytest.CaptureFixture[str
 def test_each_row_is_by_the_version_stored_for_it(survived: Survived) -> None:
     """p_gbdt and shadow_p are what LightGBM's own predict says of the stored features, bit for bit.
 
-    So they are behind the kill. The shadow is the version before each promotion, or one of its own.
+    So they are behind the kill. The shadow is the version before each promotion, or one of its own;
+    versions are selected by regime from before the kill to the end.
     """
     said = asyncio.run(swapping.said(survived.addresses))
     for p, expected in ((said.p, said.expected), (said.shadow_p, said.shadow_expected)):
         np.testing.assert_array_equal(p, expected)
         assert p.tobytes() == expected.tobytes()
-    assert {-1, 0, 1, 2, 3, 4, 5, 6} <= set(said.which.tolist())
+    assert set(range(-1, 8)) <= set(said.which.tolist())
+    own = said.regime >= 0
+    assert {VOL_REGIMES[int(code)] for code in said.regime[own]} == set(swapping.REGIMES)
+    assert set(said.which[own].tolist()) == set(range(SELECTED, 8))
+    assert 0.1 < own[said.which > SELECTED].mean() < 0.9
     assert (np.isfinite(said.p) == (said.which >= 0)).mean() > 0.99
     beside = np.isin(said.which, SHADOWED)
     assert (np.isfinite(said.shadow_p) == beside).mean() > 0.99
@@ -101,9 +107,11 @@ def test_every_row_equals_a_replay(survived: Survived, tmp_path: Path) -> None:
     one, two, three = survived.told.versions
     for partition in {row["partition"] for row in spoken}:
         mine = [row["version"] for row in spoken if row["partition"] == partition]
-        assert mine == [one, two, three, three, two, three, two]
+        assert mine == [one, two, two, three, three, two, three, two]
         beside = [row["shadow"] for row in spoken if row["partition"] == partition]
-        assert beside == [None, one, two, one, one, two, None]
+        assert beside == [None, one, one, two, one, one, two, None]
+        selected = [row["selected"] for row in spoken if row["partition"] == partition]
+        assert selected == [{}] * SELECTED + [dict.fromkeys(swapping.REGIMES, one)] * 6
 
 
 def test_topics_hold_the_same_rows(survived: Survived) -> None:

@@ -37,11 +37,14 @@ def chain_of(clock: str, mode: str) -> Make:
     guard = (f"guard.mode={mode}", "guard.consecutive_ids=true", "guard.warm_up=5")
     sets = (f"bars.clock={clock}", "features.reference_symbol=REF", *guard)
     followed = f"regimes={json.dumps({**FOLLOWED, 'vol_window': 20, 'hysteresis': 0.05})}"
-    chosen = load_settings((*sets, *own, followed, "predictions.horizon=3")).chain
+    chosen = load_settings(
+        (*sets, *own, followed, "predictions.horizon=3", "predictions.selection_hold=2")
+    ).chain
 
     def make() -> Chain:
         chain = Chain(chosen)
-        chain.predictions.activate(activated(speaking(1), speaking(2)))
+        selected = {"low": speaking(2), "high": speaking(3), "extreme": speaking(3)}
+        chain.predictions.activate(activated(speaking(1), speaking(2), selected=selected))
         return chain
 
     return make

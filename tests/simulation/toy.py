@@ -234,7 +234,8 @@ def rows_of(batch: PartitionBatch) -> list[Row]:
 
 def offer_of(generation: int) -> Offer:
     """Versions that nobody hears of but by the hash."""
-    return Offer("gbdt", generation, Boosted(f"v{generation}", nobody().trees))
+    version = Boosted(f"v{generation}", nobody().trees)
+    return Offer("gbdt", generation, version, None, {"high": version})
 
 
 @dataclass(slots=True)

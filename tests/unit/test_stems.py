@@ -16,7 +16,7 @@ from schemas.topics import TOPICS
 ROOT = Path(__file__).resolve().parents[2]
 CHAIN = ("ticks", "bars", "features", "regimes", "predictions", "signals", "fills", "equity")
 # No stage, but what they share, and what a user adds to them.
-SHARED_STAGES = {"__init__", "base", "boosted", "chain", "custom", "engines", "user"}
+SHARED_STAGES = {"__init__", "base", "boosted", "chain", "custom", "engines", "selection", "user"}
 NO_STAGE_TOPICS = {"prices", "prices.rejected", "models", "alerts"}
 # One row of a stage is spoken of in the singular; a latest tick is what people call a price.
 ONE = {

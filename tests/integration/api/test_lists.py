@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 from api.schema import build_schema
 from pipeline.cache.kinds import METRICS, REGISTRY
 from pipeline.models import registry
+from pipeline.models import selection as selecting
 from pipeline.settings import Settings, StoreSettings
 from pipeline.stages.chain import ChainSettings
 from pipeline.store import drift, jobs
@@ -33,7 +34,7 @@ from pipeline.store.live import PartitionBatch
 from pipeline.store.places import Kept
 from pipeline.store.pool import Pool, open_pool
 from pipeline.store.statements import statement
-from schemas.blocks import ENGINES, STAGES, Rows
+from schemas.blocks import ENGINES, STAGES, VOL_REGIMES, Rows
 from tests.fixtures import boosted
 from tests.integration.api.conftest import START, Feed, ask, make_rows, served
 
@@ -172,7 +173,7 @@ async def store(feed: Feed, pool: Pool, number: int, count: int) -> None:
 
 
 async def add_version(pool: Pool, number: int) -> None:
-    """A version that was looked at, compared, a shadow, and promoted."""
+    """A version that was looked at, compared, a shadow, promoted, and selected for a regime."""
     version = (await registry.register(pool, "gbdt", boosted.artifact(number))).version
     await pool.execute(statement("add_importance"), version, "gain", "*", ["x"], [1.0], [1])
     await pool.execute(
@@ -180,6 +181,8 @@ async def add_version(pool: Pool, number: int) -> None:
     )
     await registry.shadow(pool, version, ChainSettings().feature_set)
     await registry.promote(pool, version, ChainSettings().feature_set)
+    regime = VOL_REGIMES[number % len(VOL_REGIMES)]
+    await selecting.select(pool, "gbdt", {regime: version}, ChainSettings().feature_set)
 
 
 async def add_job(pool: Pool, key: str) -> None:

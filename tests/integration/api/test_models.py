@@ -30,6 +30,14 @@ SHADOW = """mutation ($version: String!) {
 }"""
 UNSHADOW = 'mutation { unshadowModel(model: "gbdt") { shadow former changed } }'
 SHADOWS = '{ shadows(model: "gbdt") { model generation version reason at } }'
+SELECT = """mutation ($version: String!, $regimes: [VolRegime!]!) {
+  selectModel(version: $version, regimes: $regimes, reason: "storm") {
+    model selected { regime version } generation changed
+  }
+}"""
+UNSELECT = """mutation ($regimes: [VolRegime!]) {
+  unselectModel(model: "gbdt", regimes: $regimes) { selected { regime version } changed }
+}"""
 LIST = "{ modelVersions { version model isActive madeAt horizon features heldOut { n logLoss } } }"
 
 
@@ -130,6 +138,37 @@ async def test_a_shadow_is_set_and_ended(at: Registry) -> None:
     assert [(each["version"], each["shadow"]) for each in told] == [
         (one, None), (one, two), (one, None),
     ]  # fmt: skip
+
+
+async def test_versions_are_selected_by_regime(at: Registry) -> None:
+    """Each change answers what speaks where, is listed and told to the stream."""
+    one, two = at.versions
+    assert at.settings.kafka is not None
+    topic = await heard(at.settings.kafka, MODELS)
+
+    async def listed() -> dict[str, list[str]]:
+        rows = (await ask(at.client, "{ modelVersions { version regimes } }"))["data"]
+        return {row["version"]: row["regimes"] for row in rows["modelVersions"]}
+
+    assert code_of(await ask(at.client, SELECT, version=two, regimes=["HIGH"])) == "BAD_INPUT"
+    await ask(at.client, PROMOTE, version=one)
+    assert code_of(await ask(at.client, SELECT, version=two, regimes=[])) == "BAD_INPUT"
+    assert await listed() == {one: [], two: []}
+    both = ["EXTREME", "HIGH"]
+    found = (await ask(at.client, SELECT, version=two, regimes=both))["data"]["selectModel"]
+    high, extreme = ({"regime": name, "version": two} for name in ("HIGH", "EXTREME"))
+    assert found == {
+        "model": "gbdt", "selected": [high, extreme], "generation": "2", "changed": True,
+    }  # fmt: skip
+    assert await listed() == {one: [], two: ["HIGH", "EXTREME"]}
+    found = (await ask(at.client, UNSELECT, regimes=["EXTREME"]))["data"]["unselectModel"]
+    assert found == {"selected": [high], "changed": True}
+    found = (await ask(at.client, UNSELECT))["data"]["unselectModel"]
+    assert found == {"selected": [], "changed": True}
+    assert not (await ask(at.client, UNSELECT))["data"]["unselectModel"]["changed"]
+    assert await listed() == {one: [], two: []}
+    told = [document for _, document in await topic.values()]
+    assert [sorted(each["selected"]) for each in told] == [[], ["extreme", "high"], ["high"], []]
 
 
 async def test_the_registry_is_read_once_between_changes(
@@ -234,6 +273,11 @@ async def test_a_change_takes_an_operator_and_a_post(at: Registry) -> None:
             beside = {"query": SHADOW, "variables": {"version": at.versions[1]}}
             answer = (await client.post("/graphql", json=beside, headers=headers)).json()
             assert ("errors" in answer) is (wanted is not None), answer
+            chosen = {"version": at.versions[1], "regimes": ["HIGH"]}
+            for text, variables in ((SELECT, chosen), (UNSELECT, {})):
+                body_of = {"query": text, "variables": variables}
+                answer = (await client.post("/graphql", json=body_of, headers=headers)).json()
+                assert ("errors" in answer) is (wanted is not None), answer
 
 
 ALL = """query ($first: Int, $symbol: String, $method: ImportanceMethod) { modelVersions {

@@ -78,6 +78,7 @@ async def test_promotions_and_rollbacks_are_told(pool: Pool, kafka: str) -> None
             "generation": generation,
             "artifact": hashes[version],
             "rolled_back": generation == 3,
+            "selected": {},
             "shadow": None,
             "shadow_artifact": None,
         }

@@ -8,7 +8,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from pipeline.models.maturing import SAID, Matured, Maturing, day_scores
 from pipeline.models.states import fingerprint, packed, unpacked
 from pipeline.replay.figures import outcomes
-from schemas.blocks import Array
+from schemas.blocks import VOL_REGIMES, Array
 from schemas.models import Activation
 
 N, HORIZON = 4000, 5
@@ -31,6 +31,7 @@ def bars() -> tuple[Array, Array, Array]:
     said["ts"] = 10 * DAY - 1500 * 10**9 + np.arange(N) * 10**9
     said["activation"] = np.repeat([-1, 0, 1, 2], 1000)
     said["live"][:1000] = np.nan
+    said["regime"] = -1
     return symbol, life, said
 
 
@@ -104,6 +105,27 @@ def test_scores_by_version_role_and_day(bars: tuple[Array, Array, Array]) -> Non
                     )
                     assert one.day.toordinal() - EPOCH == which
     assert seen == len(found) == 5  # the second one speaks on both days
+
+
+def test_a_selected_version_has_the_rows_of_its_regimes(bars: tuple[Array, Array, Array]) -> None:
+    """In one or more of them; the active one has the others, and a shadow has all."""
+    regime = np.random.default_rng(3).integers(-1, len(VOL_REGIMES), N)
+    bars[2]["regime"] = regime
+    selected = {"low": "two", "normal": "one", "high": "three", "extreme": "two"}
+    planned = [Activation(0, 0, "gbdt", n, "one", "shade", selected) for n in (1, 2, 3)]
+    matured = taken(bars, [1000, 2500])
+    found = list(day_scores(matured, planned))
+    said = matured.said
+    spoke = np.array([*(selected[one] for one in VOL_REGIMES), "one"])[said["regime"]]
+    for name in ("one", "two", "three", "shade"):
+        role = "shadow" if name == "shade" else "live"
+        at = ~np.isnan(said[role]) & ((spoke == name) | (role == "shadow"))
+        mine = [one for one in found if one.version == name]
+        assert {one.rows for one in mine} == {role}
+        assert sum(one.n for one in mine) == at.sum() > 200
+        mean = sum(one.n * one.log_loss for one in mine) / at.sum()
+        assert mean == pytest.approx(log_loss(matured.rose[at], said[role][at]), rel=1e-12)
+        assert len({(one.day, one.first_ts) for one in mine}) == len(mine)
 
 
 def test_a_silent_base_rate_has_even_odds(bars: tuple[Array, Array, Array]) -> None:

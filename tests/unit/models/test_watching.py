@@ -79,13 +79,14 @@ def test_it_is_the_rule_of_promotions() -> None:
 
 
 def test_pairs_are_rows_of_which_both_spoke() -> None:
-    """By activation, with its model and generation."""
-    said = np.zeros(6, SAID)
-    said["live"] = [0.1, np.nan, 0.3, 0.4, 0.5, 0.6]
-    said["shadow"] = [np.nan, 0.2, 0.3, 0.4, 0.5, np.nan]
-    said["activation"] = [0, 0, 0, 1, 1, 1]
-    said["ts"] = np.arange(6)
-    matured = Matured(said, np.arange(6) % 2 == 0, np.full(6, 9))
+    """By activation, with its model and generation; none of a version of a regime's own."""
+    said = np.zeros(8, SAID)
+    said["live"] = [0.1, np.nan, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    said["shadow"] = [np.nan, 0.2, 0.3, 0.4, 0.5, np.nan, 0.7, 0.8]
+    said["activation"] = [0, 0, 0, 1, 1, 1, 1, 1]
+    said["regime"] = [-1, -1, -1, -1, -1, -1, 0, 3]
+    said["ts"] = np.arange(8)
+    matured = Matured(said, np.arange(8) % 2 == 0, np.full(8, 9))
     planned = [Activation(0, 0, "gbdt", 4, "b", "a"), Activation(9, 0, "gbdt", 7, "c", "b")]
     found = list(pairs(matured, planned))
     assert [(one.model, one.generation) for one in found] == [("gbdt", 4), ("gbdt", 7)]
