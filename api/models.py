@@ -66,6 +66,13 @@ def resolve_held_out(version: Row, _: Info) -> Row:
     return scores
 
 
+@version_type.field("heldOutByRegime")
+def resolve_held_out_by_regime(version: Row, _: Info) -> list[Row]:
+    """The same of the regimes."""
+    found = version["metrics"].get("regimes", {})
+    return [{"regime": regime, **scores} for regime, scores in found.items()]
+
+
 @version_type.field("inputs")
 def resolve_inputs(version: Row, _: Info) -> list[Row]:
     """What was replayed for it, whatever kind of input it was."""

@@ -26,8 +26,8 @@ _READER: Final = {
     " positions dataQuality engines performance modelVersions modelComparisons promotions shadows"
     " drift driftSeries",
     "ModelVersion": "version model kind isActive isShadow regimes madeAt features featureSet"
-    " horizon firstTs lastTs heldOut live shadow artifact inputs dataHash rows hyperparameters"
-    " importance",
+    " horizon firstTs lastTs heldOut heldOutByRegime live shadow artifact inputs"
+    " dataHash rows hyperparameters importance",
     "ModelInput": "source partition from to rows sha256",
     "Hyperparameter": "name value",
     "FeatureImportance": "method symbol feature value place",
@@ -39,6 +39,7 @@ _READER: Final = {
     "Drift": "kind name symbol change since ts partition offset index evidence looked stride"
     " foundAt",
     "DriftSeries": "kind name symbol partition state stride looked evidence alarms keptAt",
+    "RegimeScores": "regime n logLoss nullLogLoss",
     "ModelScores": "firstTs lastTs n logLoss nullLogLoss brier auc",
     "Subscription": "prices bars regimes predictions signals fills alerts",
     "Alert": "kind symbol time published partition offset index document",

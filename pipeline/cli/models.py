@@ -19,8 +19,11 @@ from pipeline.cli.options import (
     settings_of,
     with_pool,
 )
-from pipeline.models import announce, registry, remembered, selection
+from pipeline.errors import MisuseError
+from pipeline.models import announce, choosing, registry, remembered, selection
 from pipeline.models.announce import Announced
+from pipeline.models.choosing import Choice
+from pipeline.models.comparison import Comparison
 from pipeline.models.registry import Change, Shadowed
 from pipeline.models.selection import Selection
 from pipeline.models.settling import compared
@@ -174,10 +177,16 @@ def compare(
     """
     found = with_pool(settings_of(sets), data_dir, lambda pool: compared(pool, version, other, run))
     if as_json:
-        click.echo(json.dumps(asdict(found)))
+        apart = {regime: asdict(one) for regime, one in found.regimes.items()}
+        click.echo(json.dumps({**asdict(found.comparison), "regimes": apart}))
         return
-    verdict = "better than" if found.better else "not better than"
-    click.echo(f"{version} is {verdict} {other}: {found.why}")
+    click.echo(f"{version} is {_verdict(found.comparison)} {other}: {found.comparison.why}")
+    for regime, one in found.regimes.items():
+        click.echo(f"in {regime} {_verdict(one)} it: {one.why}")
+
+
+def _verdict(found: Comparison) -> str:
+    return "better than" if found.better else "not better than"
 
 
 @models.command()
@@ -269,6 +278,13 @@ def shadow(
 @click.option(
     "--none", "ends", is_flag=True, help="NAME is a model: the active version speaks there again."
 )
+@click.option(
+    "--auto",
+    "run",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="NAME is a model: in each regime the version of least log loss on the replay in RUN.",
+)
 @_REASON
 @BAR
 @SETS
@@ -281,6 +297,7 @@ def select(
     bar: str | None,
     sets: tuple[str, ...],
     data_dir: Path | None,
+    run: Path | None,
     *,
     ends: bool,
     as_json: bool,
@@ -288,10 +305,16 @@ def select(
     """Have the version NAME speak in volatility regimes, in the place of the active one.
 
     A symbol's version changes when its vol_regime has been another one for
-    predictions.selection_hold bars in a row. With --none and no --regime the active version speaks
-    in all of them. Give the --bar and --set of the live run.
+    predictions.selection_hold bars in a row. With --none or --auto and no --regime it is about all
+    of them. --auto selects a version where it is better than the active one by the rule of
+    `compare`, on rows that no version was trained on, and none elsewhere. Give the --bar and --set
+    of the live run.
     """
+    if run is not None and ends:
+        raise MisuseError("--none and --auto are two wishes")
     change = (selection.active_in if ends else selection.speaking_in)(regimes)
+    if run is not None:
+        change = choosing.best_in(regimes, run, _quiet if as_json else _tell_choice)
     found = _changed(settings_of(sets, bar), data_dir, change, name, reason)
     _tell_selection(found, as_json=as_json)
 
@@ -318,6 +341,18 @@ def _tell(change: Change | Shadowed, so: str, *, as_json: bool) -> None:
     instead = f", instead of {change.former}" if change.former else ""
     was = f" since generation {change.generation}" if not change.changed else instead
     click.echo(f"{change.model}: {so}{was}")
+
+
+def _tell_choice(regime: str, choice: Choice) -> None:
+    if choice.comparison is None:
+        click.echo(f"in {regime}: nothing to hold against the active version")
+        return
+    told = choice.comparison
+    click.echo(f"in {regime} {choice.version} is {_verdict(told)} the active version: {told.why}")
+
+
+def _quiet(_: str, __: Choice) -> None:
+    pass
 
 
 def _tell_selection(found: Selection, *, as_json: bool) -> None:

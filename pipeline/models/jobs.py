@@ -18,6 +18,7 @@ from pipeline.errors import TooFewError
 from pipeline.kernels.trees import predict
 from pipeline.models.boosting import DEFAULTS, Hyperparameters, fit, lightgbm_module
 from pipeline.models.gbdt import canary_of
+from pipeline.models.regimes import losses_by_regime
 from pipeline.models.samples import Samples, read_samples
 from pipeline.models.scoring import auc, brier, log_loss
 from schemas.blocks import Array
@@ -91,6 +92,9 @@ def train_gbdt(wish: Wish, kept: Path, progress: Progress = lambda _: None) -> t
         metrics=Metrics(
             held_out=_scores(trees, samples, rows, held),
             folds={"trees": len(trees.trees.root), "log_loss": min(fitted.curve)},
+            regimes=losses_by_regime(
+                samples, held, predict(trees, samples.x)[1], float(samples.rose[rows].mean())
+            ),
         ),
     )
     body = json.dumps(document, allow_nan=False).encode()

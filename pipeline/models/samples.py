@@ -14,7 +14,7 @@ from pipeline.models.purging import purged
 from pipeline.models.replayed import read_columns, read_manifest
 from pipeline.stages.chain import ChainSettings
 from pipeline.stages.custom import load
-from schemas.blocks import COLUMNS, IDENTITY, Array
+from schemas.blocks import COLUMNS, IDENTITY, VOL_REGIMES, Array
 
 _BARS: Final = (*(c.name for c in IDENTITY), "symbol", "ts", "life", "scale", "stale", "close")
 _WANDERING: Final = frozenset({"tod_sin", "tod_cos"})
@@ -36,6 +36,7 @@ class Samples:
     book: Array  # codes
     known: Array  # bool
     rose: Array  # bool
+    vol_regime: Array  # codes, -1 for null
     symbols: tuple[str, ...]
     chain: ChainSettings  # of the replay
     facts: Mapping[str, Any]  # what it comes from: inputs with offsets, hashes
@@ -121,9 +122,21 @@ def read_samples(directory: Path, names: Sequence[str] = (), horizon: int | None
     hashes = {stage: manifest["sha256"][stage] for stage in ("bars", "features")}
     return Samples(
         chosen, ahead, np.stack(columns, axis=1), told["ts"], symbol, book,
-        known & (told["stale"] == 0), rose, tuple(codes.dictionary.to_pylist()), chain,
+        known & (told["stale"] == 0), rose, _vol_regime(directory, manifest, len(bars)),
+        tuple(codes.dictionary.to_pylist()), chain,
         {**facts, "bars": chain.bars.clock, "sha256": hashes},
     )  # fmt: skip
+
+
+def _vol_regime(directory: Path, manifest: Mapping[str, Any], n: int) -> Array:
+    """Codes of the volatility regimes of n bars, (n,)."""
+    column = read_columns(directory, "regimes", ("vol_regime",), manifest)["vol_regime"]
+    if len(column) != n:
+        raise MisuseError(f"{directory}: regimes and bars have not the same rows: replay again")
+    coded = column.combine_chunks().dictionary_encode()
+    codes = [VOL_REGIMES.index(word) for word in coded.dictionary.to_pylist()]
+    at = coded.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
+    return np.asarray(np.array([*codes, -1], np.int32)[at])
 
 
 def _labels(level: Array, book: Array, horizon: int) -> tuple[Array, Array]:

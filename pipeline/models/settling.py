@@ -1,6 +1,7 @@
 """A trained version in the registry: compared with the active one, promoted if it is better."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import numpy as np
 
 from pipeline.errors import MisuseError, RefusedError
 from pipeline.kernels.trees import predict
-from pipeline.models import announce, importance, registry
+from pipeline.models import announce, importance, regimes, registry
 from pipeline.models.boosting import lightgbm_module
-from pipeline.models.comparison import RULE, Comparison, compare
+from pipeline.models.comparison import RULE, Comparison
 from pipeline.models.importance import Importance
 from pipeline.models.jobs import Trained
 from pipeline.models.registry import Change, FeatureSetOf, check_features
@@ -35,11 +36,12 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A comparison and the event times (ns) of its rows."""
+    """A comparison and the event times (ns) of its rows; and of the rows of each regime alone."""
 
     comparison: Comparison
     first_ts: int
     last_ts: int
+    regimes: Mapping[str, Comparison]
 
 
 async def settle(
@@ -122,10 +124,10 @@ def held_against(trained: Trained, champion: Gbdt | None) -> Judged:
         other = _said(trained, champion)
     if not rows.any():
         raise MisuseError("the active version was trained on all rows that are held out")
-    _, p = predict(trained.version.trees, samples.x[rows])
-    books = len(np.unique(samples.book[rows]))
-    found = compare(p, other[rows], samples.rose[rows], samples.ts[rows], samples.horizon * books)
-    return Judged(found, int(samples.ts[rows].min()), int(samples.ts[rows].max()))
+    _, p = predict(trained.version.trees, samples.x)
+    found = regimes.compared(samples, rows, p, other)
+    apart = regimes.compare_by_regime(samples, rows, p, other)
+    return Judged(found, int(samples.ts[rows].min()), int(samples.ts[rows].max()), apart)
 
 
 def _said(trained: Trained, champion: Gbdt) -> Array:
@@ -140,7 +142,7 @@ def _said(trained: Trained, champion: Gbdt) -> Array:
     return predict(champion.trees, theirs.x)[1]
 
 
-async def compared(pool: Pool, version: str, other: str, directory: Path) -> Comparison:
+async def compared(pool: Pool, version: str, other: str, directory: Path) -> Judged:
     """Hold two versions against each other on a replay that may be younger than both; it is kept.
 
     Raises:
@@ -156,7 +158,7 @@ async def compared(pool: Pool, version: str, other: str, directory: Path) -> Com
     except RefusedError as error:  # it looks at what this replay has not
         raise MisuseError(str(error)) from error
     await _keep(pool, one["model"], trained, other, judged)
-    return judged.comparison
+    return judged
 
 
 def _on_replay(version: Gbdt, directory: Path) -> Trained:

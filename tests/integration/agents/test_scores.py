@@ -49,6 +49,7 @@ def planted() -> list[Rows]:
     columns = {
         "shadow_p": np.where(silent, np.nan, informed),
         "p_gbdt": np.where(silent, said["p_gbdt"], 0.5),
+        "gbdt_regime": np.full(len(silent), -1, np.int32),  # by the active version all of them
     }
     return [bars, Rows(said.stage, {**said.columns, **columns}, said.symbols)]
 

@@ -1,6 +1,7 @@
 """A trained version meets the active one: better ones are promoted, others are kept and told."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -239,10 +240,20 @@ async def test_two_versions_on_a_younger_replay(
     for one in (blind, seeing):
         await registry.register(pool, "gbdt", one.body)
     names = seeing.version.version, blind.version.version
-    found = await compared(pool, *names, run)
+    judged = await compared(pool, *names, run)
+    found = judged.comparison
     assert (found.better, found.n) == (True, seeing.held.sum())
     assert found.challenger == pytest.approx(seeing.version.metrics.held_out.log_loss, rel=1e-12)
-    assert not (await compared(pool, *names[::-1], run)).better
+    told = json.loads(seeing.body)["metrics"]["regimes"]
+    assert {regime: one.n for regime, one in judged.regimes.items()} == {
+        regime: scores["n"] for regime, scores in told.items()
+    }
+    assert all(
+        one.challenger == pytest.approx(told[regime]["log_loss"], rel=1e-12)
+        for regime, one in judged.regimes.items()
+    )
+    assert judged.regimes["normal"].better
+    assert not (await compared(pool, *names[::-1], run)).comparison.better
     rows = await pool.fetch("SELECT * FROM model_comparisons ORDER BY id")
     assert [(row["challenger"], row["champion"], row["better"]) for row in rows] == [
         (*names, True), (*names[::-1], False),
