@@ -22,6 +22,7 @@ from agents.ports import Arrived, Latest, Models, Own, Owned, Publish, Source, S
 from agents.retries import insist, now
 from agents.saving import Saver
 from agents.swaps import offer_for
+from pipeline.clock import monotonic
 from pipeline.models.following import Offer
 from pipeline.settings import WorkerSettings
 from pipeline.stages.boosted import named
@@ -149,7 +150,7 @@ class Host:
         self, owned: Owned, messages: Sequence[Arrived], offer: Offer
     ) -> Stepped | None:
         """A step that other versions begin to speak with; what it takes holds up the stream."""
-        began = now()
+        began = monotonic()  # the loop's own clock stands still while a step is done
         made = await self._stepped_by(owned, messages, offer)
         LOG.info(
             "model_activated",
@@ -160,7 +161,7 @@ class Host:
             version=named(offer.active),
             shadow=named(offer.shadow),
             selected={regime: named(one) for regime, one in offer.selected.items()},
-            seconds=round(now() - began, 6),
+            seconds=round(monotonic() - began, 6),
         )
         return made
 
