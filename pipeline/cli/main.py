@@ -39,18 +39,6 @@ _MODULES: Final = {
 class _Group(click.Group):
     """Turns our errors into one line on standard error."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click has it
-        """The names, in order."""
-        return sorted(_MODULES)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """A command by its name, from its module."""
-        if cmd_name not in _MODULES:
-            return None
-        module = import_module(f"pipeline.cli.{_MODULES[cmd_name]}")
-        found: click.Command = getattr(module, cmd_name)
-        return found
-
     def invoke(self, ctx: click.Context) -> Any:
         try:
             found = super().invoke(ctx)
@@ -79,7 +67,23 @@ def _tell(ctx: click.Context, error: TickstreamError) -> NoReturn:
     ctx.exit(error.exit_code)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(_Group):
+    """Loads the module of a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click has it
+        """The names, in order."""
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """A command by its name, from its module."""
+        if cmd_name not in _MODULES:
+            return None
+        module = import_module(f"pipeline.cli.{_MODULES[cmd_name]}")
+        found: click.Command = getattr(module, cmd_name)
+        return found
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tickstream")
 def cli() -> None:
     """Prices in, signals out, and any stretch of it replayed by the same code."""

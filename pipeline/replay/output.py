@@ -12,6 +12,7 @@ from threading import Semaphore
 from types import TracebackType
 from typing import Any, Final, Self
 
+import pandas as pd  # noqa: F401 -- pyarrow would load it amid its work, where a Ctrl-C is lost
 import pyarrow as pa
 import pyarrow.parquet
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd  # noqa: F401 -- pyarrow would load it amid its work, where a Ctrl-C is lost
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv

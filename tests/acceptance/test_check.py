@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 def checkout(repository: Path, tmp_path: Path) -> Path:
     """A copy of the code and of what configures the tools."""
     ignore = shutil.ignore_patterns("__pycache__", "*.csv.gz")
-    for room in (*ROOMS, "tests/unit"):
+    for room in (*ROOMS, "tests/unit", "tests/fixtures"):
         shutil.copytree(repository / room, tmp_path / room, ignore=ignore)
     for name in (*LOOSE, "tests/conftest.py"):
         shutil.copy(repository / name, tmp_path / name)
