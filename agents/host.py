@@ -25,7 +25,6 @@ from agents.swaps import offer_for
 from pipeline.clock import monotonic
 from pipeline.models.following import Offer
 from pipeline.settings import WorkerSettings
-from pipeline.stages.boosted import named
 from pipeline.store.live import PartitionBatch
 
 LOG: Final = structlog.get_logger()
@@ -156,11 +155,7 @@ class Host:
             "model_activated",
             partition=owned.partition,
             offset=messages[0].message.offset,
-            model=offer.model,
-            generation=offer.generation,
-            version=named(offer.active),
-            shadow=named(offer.shadow),
-            selected={regime: named(one) for regime, one in offer.selected.items()},
+            **offer.names(),
             seconds=round(monotonic() - began, 6),
         )
         return made

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +49,8 @@ _HEAD: Final = (
 SIDES: Final = ("buy", "sell")
 VOL_TAGS: Final = ("low", "mid", "high")
 TREND_TAGS: Final = ("range", "trend")
-VOL_REGIMES: Final = ("low", "normal", "high", "extreme")
+VolRegime = Literal["low", "normal", "high", "extreme"]
+VOL_REGIMES: Final[tuple[str, ...]] = get_args(VolRegime)
 CUSUM_ALARMS: Final = ("up", "down")
 BOCPD_ALARMS: Final = ("recent", "drop", "both")
 ACTIONS: Final = ("hold", "buy", "sell")

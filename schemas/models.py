@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     BaseModel,
@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.blocks import VolRegime
+
 HMM: Final = "hmm"
 NAME: Final = r"^[a-z][a-z0-9_]{0,31}$"  # of a model
 ARTIFACT_VERSION: Final = 1
@@ -24,7 +26,6 @@ _SUM_ERROR: Final = 1e-9  # of a row of probabilities that was written with 9 di
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]  # of a version
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # SHA-256
-VolRegime = Literal["low", "normal", "high", "extreme"]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Mean = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 # Within these bounds no square of a standardised return can overflow.

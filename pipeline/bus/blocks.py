@@ -1,6 +1,7 @@
 """Rows of a stage as its topic carries them, repeats dropped by identity."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 from typing import Any
 
 import msgspec
@@ -36,6 +37,29 @@ def fresh_rows(topic: str, number: int, value: bytes | None, mark: tuple[int, in
     order = np.lexsort((index, offset))
     behind = (offset > mark[0]) | ((offset == mark[0]) & (index > mark[1]))
     return rows.take(order[behind[order]])
+
+
+async def fresh_blocks(
+    bootstrap: str, topic: str, number: int, place: tuple[int, int, int], end: int
+) -> AsyncGenerator[tuple[Rows | None, tuple[int, int, int]], None]:
+    """Of each message of a partition what is fresh in it, and the place behind it.
+
+    A place is the next offset of the topic, and offset and index of the last row that was seen.
+    The rows are None where a message is no block of this topic and partition.
+
+    Raises:
+        UnavailableError: the broker does not answer, or goes away meanwhile.
+    """
+    begin, *mark = place
+    async with aclosing(read_ranges(bootstrap, topic, {number: (begin, end)})) as found:
+        async for _, messages in found:
+            for message in messages:
+                rows: Rows | None = None
+                with suppress(ValueError):
+                    rows = fresh_rows(topic, number, message.value, (mark[0], mark[1]))
+                if rows is not None and len(rows):
+                    mark = [int(rows["offset"][-1]), int(rows["index"][-1])]
+                yield rows, (message.offset + 1, mark[0], mark[1])
 
 
 async def read_values(bootstrap: str, topic: str) -> AsyncIterator[bytes]:

@@ -9,18 +9,17 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from pipeline.cli.changing import with_registry
 from pipeline.cli.options import (
     BAR,
     DATA_DIR,
     JSON,
     SETS,
-    demand,
-    named_or_running,
     settings_of,
     with_pool,
 )
 from pipeline.errors import MisuseError
-from pipeline.models import announce, choosing, registry, remembered, selection
+from pipeline.models import announce, choosing, registry, selection
 from pipeline.models.announce import Announced
 from pipeline.models.choosing import Choice
 from pipeline.models.comparison import Comparison
@@ -322,15 +321,11 @@ def select(
 def _changed(
     settings: Settings, data_dir: Path | None, change: Announced[T], name: str, reason: str
 ) -> T:
-    """Change who speaks; both stores of the news are demanded before the first is touched."""
-    addresses = named_or_running(settings, data_dir)
-    _, kafka = demand(addresses, "postgres", "kafka")
-
-    async def work(pool: Pool) -> T:
-        async with remembered.changing(addresses["redis"], settings.cache):
-            return await change(pool, kafka, name, settings.chain.feature_set, reason)
-
-    return with_pool(settings, data_dir, work)
+    """Change who speaks."""
+    of = settings.chain.feature_set
+    return with_registry(
+        settings, data_dir, lambda pool, kafka: change(pool, kafka, name, of, reason)
+    )
 
 
 def _tell(change: Change | Shadowed, so: str, *, as_json: bool) -> None:

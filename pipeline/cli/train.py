@@ -8,21 +8,18 @@ from typing import Any
 
 import click
 
+from pipeline.cli.changing import with_registry
 from pipeline.cli.options import (
     BAR,
     DATA_DIR,
     JSON,
     SETS,
-    demand,
-    named_or_running,
     settings_of,
-    with_pool,
 )
 from pipeline.cli.progress import Progress, display
 from pipeline.cli.train_range import train_range_command
 from pipeline.disk import write_whole
 from pipeline.errors import MisuseError, UnavailableError
-from pipeline.models import remembered
 from pipeline.models.boosting import DEFAULTS, Hyperparameters
 from pipeline.models.jobs import Trained, Wish, train_gbdt
 from pipeline.models.settling import Settled, settle
@@ -182,23 +179,13 @@ def train_gbdt_command(
         if as_json:
             click.echo(trained.body.decode())
         return
-    addresses = named_or_running(settings, data_dir)
-    _, kafka = demand(addresses, "postgres", "kafka")
+    of, watch = settings.chain.feature_set, settings.models.watch
 
-    async def work(pool: Pool) -> Settled:
-        async with remembered.changing(addresses["redis"], settings.cache):
-            return await settle(
-                pool,
-                kafka,
-                name,
-                trained,
-                settings.chain.feature_set,
-                promote=promote,
-                watch=settings.models.watch,
-            )
+    async def work(pool: Pool, kafka: str) -> Settled:
+        return await settle(pool, kafka, name, trained, of, promote=promote, watch=watch)
 
     try:
-        settled = with_pool(settings, data_dir, work)
+        settled = with_registry(settings, data_dir, work)
     except UnavailableError as error:
         raise UnavailableError(f"{error}; the same command goes on from {display(kept)}") from error
     _tell_settled(settled, as_json=as_json)

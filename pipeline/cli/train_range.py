@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.changing import with_registry
 from pipeline.cli.options import (
     BAR,
     DATA_DIR,
@@ -18,7 +19,6 @@ from pipeline.cli.options import (
     named_or_running,
     settings_of,
     time_option,
-    with_pool,
 )
 from pipeline.cli.progress import Progress, display
 from pipeline.cli.replay import FROM, TO, Times, fitting, replay_served
@@ -30,7 +30,6 @@ from pipeline.errors import (
     TooFewError,
     UnavailableError,
 )
-from pipeline.models import remembered
 from pipeline.models.boosting import DEFAULTS, lightgbm_module
 from pipeline.models.jobs import RESULT, Wish, train_gbdt
 from pipeline.models.scheduled import Came, Outcome, judge
@@ -134,20 +133,11 @@ def _judged(run: Path, kept: Path, settings: Settings, data_dir: Path | None) ->
             trained, _ = train_gbdt(wish, kept, progress)
     except TooFewError as error:
         return Came(Outcome.SKIPPED, str(error).removeprefix(f"{run}: "))
-    addresses = named_or_running(settings, data_dir)
-    _, kafka = demand(addresses, "postgres", "kafka")
-    of_live = settings.chain.feature_set
+    of_live, watch = settings.chain.feature_set, settings.models.watch
 
-    async def work(pool: Pool) -> Came:
-        async with remembered.changing(addresses["redis"], settings.cache):
-            return await judge(
-                pool,
-                kafka,
-                asked.model,
-                trained,
-                of_live,
-                promote=asked.promote,
-                watch=settings.models.watch,
-            )
+    async def work(pool: Pool, kafka: str) -> Came:
+        return await judge(
+            pool, kafka, asked.model, trained, of_live, promote=asked.promote, watch=watch
+        )
 
-    return with_pool(settings, data_dir, work)
+    return with_registry(settings, data_dir, work)

@@ -14,7 +14,7 @@ from pipeline.models.announce import Announced
 from pipeline.models.comparison import Comparison
 from pipeline.models.regimes import compared, rows_by_regime
 from pipeline.models.registry import FeatureSetOf, check_features
-from pipeline.models.samples import Samples, read_samples
+from pipeline.models.samples import Samples, inputs_of, read_samples
 from pipeline.models.selection import Selection, announced
 from pipeline.store.pool import Pool
 from schemas.blocks import VOL_REGIMES, Array
@@ -100,8 +100,7 @@ def _judged(champion: Gbdt, others: Sequence[Gbdt], directory: Path) -> dict[str
             check_features(one, samples.chain.feature_set)
         except RefusedError:
             continue
-        theirs = _inputs(samples, one, directory)
-        said[one.version] = predict(one.trees, theirs)[1]
+        said[one.version] = predict(one.trees, inputs_of(samples, directory, one.features))[1]
         fitting.append(one)
     last = max(one.data.last_ts for one in fitting)
     held = samples.known & (samples.ts > last)
@@ -113,12 +112,6 @@ def _judged(champion: Gbdt, others: Sequence[Gbdt], directory: Path) -> dict[str
     for regime, inside in rows_by_regime(samples, held):
         found[regime] = _best(samples, inside, champion.version, said)
     return found
-
-
-def _inputs(samples: Samples, version: Gbdt, directory: Path) -> Array:
-    if version.features == samples.names:
-        return samples.x
-    return read_samples(directory, version.features, version.horizon).x
 
 
 def _best(samples: Samples, rows: Array, champion: str, said: Mapping[str, Array]) -> Choice:

@@ -8,14 +8,13 @@ change twice. What Kafka's retention has deleted was not looked at, which ends n
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from pipeline.bus.blocks import fresh_rows
+from pipeline.bus.blocks import fresh_blocks
 from pipeline.bus.publisher import Outgoing, Publisher
-from pipeline.bus.ranges import Range, read_ranges
+from pipeline.bus.ranges import Range
 from pipeline.bus.topics import offset_bounds
 from pipeline.clock import monotonic
 from pipeline.errors import ConflictError, StateError, UnavailableError
@@ -24,10 +23,9 @@ from pipeline.models.drift_state import Detectors
 from pipeline.settings import Settings
 from pipeline.store import drift as store
 from pipeline.store.live import compress, decompress
-from pipeline.store.places import START, Kept, Place
+from pipeline.store.places import START, Kept
 from pipeline.store.pool import Pool
 from schemas.alerts import drift_document
-from schemas.blocks import Rows, empty
 from schemas.codec import json_bytes
 from schemas.times import format_rfc3339
 from schemas.topics import ALERTS
@@ -127,10 +125,12 @@ class Watch:
         for topic, (_, end) in bounds.items():
             last = places.get(topic, START)
             deadline = monotonic() + share
-            async with aclosing(self._read(turn, topic, number, end, last)) as found:
+            async with aclosing(fresh_blocks(self._kafka, topic, number, last, end)) as found:
                 async for part, behind_it in found:
                     last = behind_it
-                    if len(part):
+                    if part is None:
+                        turn.unread[f"{topic}, partition {number}"] += 1
+                    elif len(part):
                         alarms += await asyncio.to_thread(detectors.step, part)
                         rows[topic] += len(part)
                     if monotonic() > deadline:
@@ -159,23 +159,6 @@ class Watch:
                 turn.remade.append(f"partition {number}: {error}")
                 return Detectors(self._chain, self._symbols)
         return detectors
-
-    async def _read(
-        self, turn: DriftTurn, topic: str, number: int, end: int, place: Place
-    ) -> AsyncGenerator[tuple[Rows, Place], None]:
-        """Rows that were not seen yet, message by message, and the place behind each."""
-        begin, offset, index = place
-        async with aclosing(read_ranges(self._kafka, topic, {number: (begin, end)})) as found:
-            async for _, messages in found:
-                for message in messages:
-                    try:
-                        rows = fresh_rows(topic, number, message.value, (offset, index))
-                    except ValueError:
-                        turn.unread[f"{topic}, partition {number}"] += 1
-                        rows = empty(topic)
-                    if len(rows):
-                        offset, index = int(rows["offset"][-1]), int(rows["index"][-1])
-                    yield rows, (message.offset + 1, offset, index)
 
 
 async def announce(pool: Pool, kafka: str) -> int:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import structlog
 from pydantic import ValidationError
@@ -45,10 +45,18 @@ class Offer:
 
     def at(self, offset: int, index: int = 0) -> Activated:
         """Let them speak from the first tick at or behind a place on."""
-        selected = {regime: named(one) for regime, one in self.selected.items()}
-        place = offset, index, self.model, self.generation
-        activation = Activation(*place, named(self.active), named(self.shadow), selected)
+        activation = Activation(offset, index, **self.names())
         return Activated(activation, self.active, self.shadow, self.selected)
+
+    def names(self) -> dict[str, Any]:
+        """The generation and its versions by their names, as an activation has them."""
+        return {
+            "model": self.model,
+            "generation": self.generation,
+            "version": named(self.active),
+            "shadow": named(self.shadow),
+            "selected": {regime: named(one) for regime, one in self.selected.items()},
+        }
 
 
 class Follower:
@@ -136,11 +144,7 @@ class Follower:
         self.newest = Offer(news.model, news.generation, active, shadow, selected)
         LOG.info(
             "model_offered",
-            model=news.model,
-            version=news.version,
-            shadow=named(shadow),
-            selected={regime: named(one) for regime, one in selected.items()},
-            generation=news.generation,
+            **self.newest.names(),
             seconds=round(watched.seconds, 4),
             held_up=round(watched.longest, 4),
         )

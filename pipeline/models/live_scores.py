@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 import structlog
 
-from pipeline.bus.blocks import fresh_rows
-from pipeline.bus.ranges import Range, ranges_by_time, read_ranges
+from pipeline.bus.blocks import fresh_blocks
+from pipeline.bus.ranges import Range, ranges_by_time
 from pipeline.bus.topics import offset_bounds
 from pipeline.clock import monotonic
 from pipeline.errors import StateError
@@ -184,20 +184,15 @@ class Scoring:
         begin = max(offset, bounds[0])
         end = min(begin + _MESSAGES, bounds[1])
         parts: list[tuple[int, Rows]] = []
-        if begin >= end:
-            return _joined(topic, parts, begin)
-        async with aclosing(read_ranges(self._kafka, topic, {number: (begin, end)})) as found:
-            async for _, messages in found:
-                for message in messages:
-                    try:
-                        rows = fresh_rows(topic, number, message.value, (mark[0], mark[1]))
-                    except ValueError:
-                        LOG.warning("rows_unreadable", topic=topic, offset=message.offset)
-                        continue
-                    if len(rows):
-                        mark = [int(rows["offset"][-1]), int(rows["index"][-1])]
-                        parts.append((message.offset, rows))
-        return _joined(topic, parts, end)
+        if begin < end:
+            blocks = fresh_blocks(self._kafka, topic, number, (begin, mark[0], mark[1]), end)
+            async with aclosing(blocks) as found:
+                async for rows, (behind, *_) in found:
+                    if rows is None:
+                        LOG.warning("rows_unreadable", topic=topic, offset=behind - 1)
+                    elif len(rows):
+                        parts.append((behind - 1, rows))
+        return _joined(topic, parts, max(begin, end))
 
     async def _resumed(self, number: int, before: Kept) -> Maturing:
         """The bars that wait as they were kept; where that is of no use, none, and it is told."""

@@ -128,6 +128,17 @@ def read_samples(directory: Path, names: Sequence[str] = (), horizon: int | None
     )  # fmt: skip
 
 
+def inputs_of(samples: Samples, directory: Path, names: Sequence[str]) -> Array:
+    """What a version that looks at other columns is asked of the same rows, (n, columns).
+
+    Raises:
+        MisuseError: as `read_samples`.
+    """
+    if tuple(names) == samples.names:
+        return samples.x
+    return read_samples(directory, names, samples.horizon).x
+
+
 def _vol_regime(directory: Path, manifest: Mapping[str, Any], n: int) -> Array:
     """Codes of the volatility regimes of n bars, (n,)."""
     column = read_columns(directory, "regimes", ("vol_regime",), manifest)["vol_regime"]

@@ -15,7 +15,7 @@ from pipeline.models.comparison import RULE, Comparison
 from pipeline.models.importance import Importance
 from pipeline.models.jobs import Trained
 from pipeline.models.registry import Change, FeatureSetOf, check_features
-from pipeline.models.samples import read_samples
+from pipeline.models.samples import inputs_of, read_samples
 from pipeline.store.pool import Pool
 from pipeline.store.statements import statement
 from schemas.blocks import Array
@@ -138,8 +138,7 @@ def _said(trained: Trained, champion: Gbdt) -> Array:
             f"{champion.version} speaks of {champion.horizon} bars, not {samples.horizon}"
         )
     check_features(champion, samples.chain.feature_set)
-    theirs = read_samples(trained.directory, champion.features, samples.horizon)
-    return predict(champion.trees, theirs.x)[1]
+    return predict(champion.trees, inputs_of(samples, trained.directory, champion.features))[1]
 
 
 async def compared(pool: Pool, version: str, other: str, directory: Path) -> Judged:

@@ -74,27 +74,31 @@ class Speaker:
         self, bars: Mapping[str, Array], features: Mapping[str, Array], n: int, p: Array
     ) -> None:
         """The probabilities that the closes of n bars rise, into p (n or more,)."""
-        model = self.boosted.trees
-        self._begin(n)
-        for column, name in zip(self._inputs, model.features, strict=True):
-            column[:n] = beside(features[name] if name in features else bars[name], n)
-        say(model.sigmoid, model.trees, self._inputs, n, self._row, p)
+        self._say(bars, features, n, slice(None), n, p)
 
     def say_at(
         self, bars: Mapping[str, Array], features: Mapping[str, Array], n: int, at: Array
     ) -> Array:
         """The same of some of n bars, those at the places `at` (m,): (m,)."""
-        model, m = self.boosted.trees, len(at)
-        self._begin(m)
-        for column, name in zip(self._inputs, model.features, strict=True):
-            column[:m] = beside(features[name] if name in features else bars[name], n)[at]
-        p = np.empty(m)
-        say(model.sigmoid, model.trees, self._inputs, m, self._row, p)
+        p = np.empty(len(at))
+        self._say(bars, features, n, at, len(at), p)
         return p
 
-    def _begin(self, n: int) -> None:
-        if self._inputs.shape[1] < n:
-            self._inputs = room(len(self._row), n)
+    def _say(
+        self,
+        bars: Mapping[str, Array],
+        features: Mapping[str, Array],
+        n: int,
+        at: Array | slice,
+        m: int,
+        p: Array,
+    ) -> None:
+        model = self.boosted.trees
+        if self._inputs.shape[1] < m:
+            self._inputs = room(len(self._row), m)
+        for column, name in zip(self._inputs, model.features, strict=True):
+            column[:m] = beside(features[name] if name in features else bars[name], n)[at]
+        say(model.sigmoid, model.trees, self._inputs, m, self._row, p)
 
 
 def nobody() -> Boosted:

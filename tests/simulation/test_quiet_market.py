@@ -5,7 +5,7 @@ import pytest
 from pipeline.models.drift import Drift, watched_features
 from pipeline.models.losses import LossDrift
 from schemas.blocks import Rows
-from tests.fixtures.markets import alarms_of, chained, losses_alarms, market
+from tests.fixtures.markets import alarms_of, chained, market
 
 
 def quiet() -> tuple[Rows, Rows]:
@@ -25,7 +25,7 @@ def test_a_million_rows_without_a_shift() -> None:
     # A promise of one in 10,000 rows would allow 100.
     assert len(alarms_of(Drift(watched_features(), rows=1e4), features)) < 20
     drift = LossDrift()
-    assert losses_alarms(drift, predictions) == []
+    assert alarms_of(drift, predictions) == []
     states = {row.name: row for row in drift.rows()}
     assert states.pop("gbdt").state == "measured"  # it says nothing without a version
     assert {row.state for row in states.values()} == {"watched"}

@@ -7,11 +7,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.bus.publisher import Publisher
-from pipeline.bus.topics import ensure_topics, offset_bounds
+from pipeline.bus.topics import offset_bounds
 from pipeline.errors import RefusedError, UnavailableError
 from pipeline.models import announce, registry
-from pipeline.servers import Addresses
-from pipeline.settings import TopicSettings
 from pipeline.stages.chain import ChainSettings
 from pipeline.store.pool import Pool
 from schemas.models import Promotion
@@ -19,13 +17,6 @@ from schemas.topics import ALERTS, MODELS
 from tests.fixtures import boosted
 
 CHAIN = ChainSettings()
-
-
-@pytest.fixture
-async def kafka(addresses: Addresses) -> str:
-    """A broker with all topics."""
-    await ensure_topics(addresses.kafka, TopicSettings())
-    return addresses.kafka
 
 
 class Heard:

@@ -2,19 +2,16 @@
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from pipeline.bus.publisher import Outgoing, Publisher
-from pipeline.bus.topics import ensure_topics
 from pipeline.errors import StateError
 from pipeline.models import announce, registry
 from pipeline.models.following import Follower
 from pipeline.servers import Addresses
-from pipeline.settings import TopicSettings
 from pipeline.stages.chain import Chain, ChainSettings
 from pipeline.store.pool import Pool
 from schemas.models import Activation
@@ -23,19 +20,6 @@ from tests.acceptance import evidence
 from tests.fixtures import boosted
 
 CHAIN = ChainSettings()
-
-
-@pytest.fixture
-async def kafka(addresses: Addresses) -> str:
-    """A broker with all topics."""
-    await ensure_topics(addresses.kafka, TopicSettings())
-    return addresses.kafka
-
-
-@pytest.fixture
-def model() -> str:
-    """A model of this test's own: the topic is everybody's."""
-    return f"m{os.urandom(6).hex()}"
 
 
 @asynccontextmanager

@@ -15,15 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.bus.topics import ensure_topics
 from pipeline.models import registry
 from pipeline.models.scheduled import due
-from pipeline.servers import Addresses
 from pipeline.servers.postgres import PostgresServer
 from pipeline.settings import (
     Settings,
     StoreSettings,
-    TopicSettings,
     child_environment,
     load_settings,
 )
@@ -46,13 +43,6 @@ SCHEDULE = (
 NOW = 1_780_000_000 * 10**9
 LEASE = timedelta(seconds=60)
 PASSED = timedelta(seconds=-1)
-
-
-@pytest.fixture
-async def kafka(addresses: Addresses) -> str:
-    """A broker with all topics."""
-    await ensure_topics(addresses.kafka, TopicSettings())
-    return addresses.kafka
 
 
 async def fed(pool: Pool, n: int) -> None:

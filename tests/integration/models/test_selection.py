@@ -1,19 +1,16 @@
 """Versions by volatility regime: stated in the registry, told to the stream, heard by workers."""
 
 import asyncio
-import os
 
 import asyncpg
 import pytest
 
 from pipeline.bus.publisher import Publisher
-from pipeline.bus.topics import ensure_topics
 from pipeline.errors import ConflictError, MisuseError, RefusedError, StateError, UnavailableError
 from pipeline.models import announce, registry, selection
 from pipeline.models.following import Follower
 from pipeline.models.selection import Selection
 from pipeline.servers import Addresses
-from pipeline.settings import TopicSettings
 from pipeline.stages.chain import ChainSettings
 from pipeline.store.pool import Pool
 from schemas.models import Activation
@@ -24,19 +21,6 @@ from tests.integration.models.test_following import following, registered
 
 CHAIN = ChainSettings()
 OTHER = ChainSettings.model_validate({"bars": {"clock": "ticks:7"}})
-
-
-@pytest.fixture
-async def kafka(addresses: Addresses) -> str:
-    """A broker with all topics."""
-    await ensure_topics(addresses.kafka, TopicSettings())
-    return addresses.kafka
-
-
-@pytest.fixture
-def model() -> str:
-    """A model of this test's own: the topic is everybody's."""
-    return f"m{os.urandom(6).hex()}"
 
 
 async def select(pool: Pool, model: str, reason: str = "", **chosen: str | None) -> Selection:

@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.bus.topics import ensure_topics
 from pipeline.errors import ConflictError, MisuseError, RefusedError, UnavailableError
 from pipeline.models import registry
 from pipeline.models.boosting import Hyperparameters
 from pipeline.models.comparison import RULE
 from pipeline.models.jobs import Trained, Wish, train_gbdt
 from pipeline.models.settling import Judged, Settled, compared, held_against, settle
-from pipeline.servers import Addresses
-from pipeline.settings import TopicSettings, load_settings
+from pipeline.settings import load_settings
 from pipeline.store.pool import Pool
 from schemas.gbdt import Gbdt
 from tests.fixtures.planted import SETTINGS, replayed
@@ -45,13 +43,6 @@ def make(run: Path, tmp_path: Path) -> Make:
         return train_gbdt(wish, tmp_path / "gbdt.json")[0]
 
     return made
-
-
-@pytest.fixture
-async def kafka(addresses: Addresses) -> str:
-    """A broker with all topics."""
-    await ensure_topics(addresses.kafka, TopicSettings())
-    return addresses.kafka
 
 
 async def settled(pool: Pool, kafka: str, trained: Trained, *, promote: bool = True) -> Settled:

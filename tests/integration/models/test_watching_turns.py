@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 
 from pipeline.bus.publisher import Publisher
-from pipeline.bus.topics import ensure_topics
 from pipeline.errors import UnavailableError
 from pipeline.models import announce, registry, watching_turns
 from pipeline.models.comparison import losses
 from pipeline.models.watching import PAIRED
 from pipeline.models.watching_turns import Watchdog
-from pipeline.servers import Addresses
-from pipeline.settings import Settings, TopicSettings
+from pipeline.settings import Settings
 from pipeline.store import watches
 from pipeline.store.live import compress
 from pipeline.store.pool import Pool
@@ -27,13 +25,6 @@ SETTINGS = Settings()
 OF = SETTINGS.chain.feature_set
 N = 3000
 GENERATION = 2
-
-
-@pytest.fixture
-async def kafka(addresses: Addresses) -> str:
-    """A broker with all topics."""
-    await ensure_topics(addresses.kafka, TopicSettings())
-    return addresses.kafka
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from pipeline.replay.trades import BOOK
 from schemas.alerts import drift_document
 from schemas.blocks import Array, Rows, empty
 from schemas.codec import json_bytes
-from tests.fixtures.markets import alarms_of, chained, losses_alarms, market
+from tests.fixtures.markets import alarms_of, chained, market
 from tests.fixtures.ticks import SECOND
 
 SHIFT = 52_000
@@ -109,7 +109,7 @@ def test_an_engine_that_goes_wrong(horizon: int, knew: float, knows: float) -> N
     for name in LossDrift().names:
         rows.columns[f"p_{'up' if name == 'combined' else name}"][:] = 0.5
     rows.columns["p_momentum"][:] = np.where(up == right, knew, 1 - knew)
-    found = losses_alarms(LossDrift(), rows, 1000)
+    found = alarms_of(LossDrift(), rows, 1000)
     assert [(alarm.kind, alarm.name, alarm.change) for alarm in found] == [
         ("engine", "momentum", "higher")
     ]
