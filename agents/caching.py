@@ -12,6 +12,7 @@ from agents.retries import FAILURES, now
 from pipeline.bus.encoding import row_bytes
 from pipeline.cache.latest import Entry, entries, last_rows, row_entries
 from pipeline.store.live import PartitionBatch
+from pipeline.waiting import set_within
 from schemas.blocks import STAGES, Rows
 
 LOG: Final = structlog.get_logger()
@@ -159,13 +160,7 @@ class CacheKeeper:
                 self._look_at = now()
                 await asyncio.sleep(_REST)
             else:
-                await self._wait(self._look_at - now())
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._called.wait(), max(seconds, 0.0))
-        except TimeoutError:
-            return
+                await set_within(self._called, max(self._look_at - now(), 0.0))
 
     async def _restore_some(self) -> None:
         symbols: Sequence[str] = list(self._rebuild)[:_ASKED]

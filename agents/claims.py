@@ -37,7 +37,7 @@ async def claim(
     left = [one for one in found.activations if last is None or one.place > last.place]
     owned.plan(await insist("read models", patience, lambda: models.activated(left)))
     if found.epoch > 1:
-        owned.published = await insist("ask for the end", patience, lambda: source.end(partition))
+        await ask_for_the_end(owned, source, patience)
     first = owned.next_offset
 
     async def catch_up() -> None:
@@ -59,3 +59,14 @@ async def claim(
         seconds=round(now() - start, 3),
     )
     return owned
+
+
+async def ask_for_the_end(owned: Owned, source: Source, patience: float) -> None:
+    """Swap no versions at what is on the topic now: whoever had the partition may publish it yet.
+
+    It is to be asked after the partition was given to us: who had it before gets no more then.
+
+    Raises:
+        UnavailableError: the broker stayed away for longer than `patience` seconds.
+    """
+    owned.published = await insist("ask for the end", patience, lambda: source.end(owned.partition))

@@ -41,11 +41,3 @@ def stop_by_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
-
-
-async def paused(stop: asyncio.Event, seconds: float) -> None:
-    """Wait so long, or until it is to stop."""
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

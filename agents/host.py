@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from agents.caching import CacheKeeper
-from agents.claims import claim
+from agents.claims import ask_for_the_end, claim
 from agents.marks import Marks
 from agents.ownership import Ownership, is_ours
 from agents.ports import Arrived, Latest, Models, Own, Owned, Publish, Source, Stepped, Store
@@ -26,6 +26,7 @@ from pipeline.clock import monotonic
 from pipeline.models.following import Offer
 from pipeline.settings import WorkerSettings
 from pipeline.store.live import PartitionBatch
+from pipeline.waiting import ended
 
 LOG: Final = structlog.get_logger()
 _IN_HAND: Final = 5  # batches between the source and the acknowledgement: what bounds the memory
@@ -96,8 +97,7 @@ class Host:
                 await self._step_all()
                 await self._stepped.join()
                 await self._published.join()
-                for task in tasks:
-                    task.cancel()
+                await ended(*tasks)
         except BaseExceptionGroup as group_error:  # the first trouble is the cause of the others
             raise group_error.exceptions[0] from group_error
 
@@ -209,12 +209,15 @@ class Host:
                 self._room.release()
 
     async def _claim(self, wanted: dict[int, list[Arrived]]) -> None:
-        """Own the wanted partitions; one that was away is kept only if nobody else had it."""
-        self._doubted |= self._source.lost() & self._owned.keys()
+        """Own the wanted partitions; one that was away is kept unless another claimed it."""
+        self._doubted |= self._source.dealt() & self._owned.keys()
         for partition in self._doubted & wanted.keys():
-            epoch = self._owned[partition].epoch
-            if not await is_ours(self._store, partition, epoch, self._patience):
-                LOG.info("state_dropped", partition=partition, epoch=epoch)
+            owned = self._owned[partition]
+            if await is_ours(self._store, partition, owned.epoch, self._patience):
+                # Claimed too late, when it was another's already, who then published?
+                await ask_for_the_end(owned, self._source, self._patience)
+            else:
+                LOG.info("state_dropped", partition=partition, epoch=owned.epoch)
                 del self._owned[partition]
             self._doubted.discard(partition)
         missing = [partition for partition in sorted(wanted) if partition not in self._owned]

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from agents.entry import paused, run, stop_by_signal
+from agents.entry import run, stop_by_signal
 from agents.retries import Outage
 from agents.webhooks import deliver
 from pipeline.bus.topics import ensure_topics
@@ -14,6 +14,7 @@ from pipeline.calls.client import Client
 from pipeline.calls.hooks import check_webhooks
 from pipeline.errors import MisuseError, UnavailableError
 from pipeline.settings import Settings
+from pipeline.waiting import ended, set_within
 
 LOG: Final = structlog.get_logger()
 _PAUSE: Final = 1.0  # seconds between attempts to reach the broker
@@ -40,8 +41,7 @@ async def work(settings: Settings, _: Sequence[str] = ()) -> None:
             for name, hook in settings.webhooks.items()
         ]
         await stop.wait()
-        for task in tasks:
-            task.cancel()
+        await ended(*tasks)
     LOG.info("monitoring_stopped")
 
 
@@ -58,7 +58,7 @@ async def _topics(settings: Settings, kafka: str, stop: asyncio.Event) -> None:
             await ensure_topics(kafka, settings.topics)
         except UnavailableError as error:
             outage.tell(error)
-            await paused(stop, _PAUSE)
+            await set_within(stop, _PAUSE)
         else:
             return
 

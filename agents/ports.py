@@ -45,8 +45,8 @@ class Source(Protocol):
         """The messages with low <= offset < high again, for catching up."""
         ...
 
-    def lost(self) -> set[int]:
-        """Partitions that were taken away since the last call, even if they are back."""
+    def dealt(self) -> set[int]:
+        """Partitions that were taken away or given since the last call."""
         ...
 
     async def end(self, partition: int) -> int:

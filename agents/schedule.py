@@ -5,13 +5,13 @@ from typing import Final
 
 import structlog
 
-from agents.entry import paused
 from agents.retries import FAILURES, Outage
 from pipeline.clock import now_ns
 from pipeline.models.scheduled import due
 from pipeline.settings import Settings
 from pipeline.store import jobs
 from pipeline.store.pool import Pool
+from pipeline.waiting import set_within
 
 LOG: Final = structlog.get_logger()
 _LOOK: Final = 1.0  # seconds between looks at the clock
@@ -40,4 +40,4 @@ async def keep_schedule(pool: Pool, settings: Settings, stop: asyncio.Event) -> 
                 if job is not None:
                     asked = new.key
                     LOG.info("training_asked", job=job["id"], turn=new.key, state=job["state"])
-        await paused(stop, pause)
+        await set_within(stop, pause)

@@ -5,12 +5,12 @@ from typing import Final
 
 import structlog
 
-from agents.entry import paused
 from agents.retries import Outage
 from pipeline.models.live_scores import Scoring
 from pipeline.models.watching_turns import Watchdog
 from pipeline.settings import Settings
 from pipeline.store.pool import Pool
+from pipeline.waiting import set_within
 
 LOG: Final = structlog.get_logger()
 
@@ -31,4 +31,4 @@ async def keep_scores(pool: Pool, kafka: str, settings: Settings, stop: asyncio.
             outage.over()
             if found:
                 LOG.info("outcomes_scored", outcomes=found)
-        await paused(stop, seconds)
+        await set_within(stop, seconds)

@@ -26,7 +26,7 @@ class FaustSource:
         self._acked = 0  # messages of the oldest event in hand
         self._moved = asyncio.Event()
         self._done = asyncio.Event()
-        self._lost: set[int] = set()
+        self._dealt: set[int] = set()
 
     async def batches(self) -> AsyncIterator[Sequence[Arrived]]:
         """All messages that have come meanwhile; about `size` of them may wait here."""
@@ -81,14 +81,14 @@ class FaustSource:
                     self._done.clear()
                     await self._done.wait()
 
-    def revoke(self, partitions: Iterable[int]) -> None:
-        """Note that the group took partitions away."""
-        self._lost.update(partitions)
+    def deal(self, partitions: Iterable[int]) -> None:
+        """Note that the group took partitions away, or gave them."""
+        self._dealt.update(partitions)
 
-    def lost(self) -> set[int]:
-        """Partitions taken away since the last call."""
-        lost, self._lost = self._lost, set()
-        return lost
+    def dealt(self) -> set[int]:
+        """Partitions taken away or given since the last call."""
+        dealt, self._dealt = self._dealt, set()
+        return dealt
 
     async def end(self, partition: int) -> int:
         """The offset of the next message that will come to the topic."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 from platformdirs import user_data_path
 
-from agents.entry import paused, run, stop_by_signal
+from agents.entry import run, stop_by_signal
 from agents.jobs import (
     OUTPUT,
     begin,
@@ -38,6 +38,7 @@ from pipeline.store import jobs
 from pipeline.store.jobs import Claim, Job, State
 from pipeline.store.migrate import migrate
 from pipeline.store.pool import RETRYABLE, Pool, open_pool
+from pipeline.waiting import set_within
 
 LOG: Final = structlog.get_logger()
 _PAUSE: Final = 1.0  # seconds between looks for work, and between attempts to reach Postgres
@@ -97,7 +98,7 @@ class Runner:
             except _AWAY as error:
                 outage.tell(error)
             if taken is None:
-                await paused(self._stop, _PAUSE)
+                await set_within(self._stop, _PAUSE)
             else:
                 await self._attempt(*taken)
 
@@ -216,7 +217,7 @@ class Runner:
                 if last:
                     return False  # the lease will pass, and the job be done again
             last = self._stop.is_set()
-            await paused(self._stop, _PAUSE)
+            await set_within(self._stop, _PAUSE)
 
 
 async def work(settings: Settings, sets: Sequence[str]) -> None:
@@ -261,7 +262,7 @@ async def _opened(settings: Settings, stop: asyncio.Event) -> Pool | None:
             await migrate(pool)
         except _AWAY as error:
             outage.tell(error)
-            await paused(stop, _PAUSE)
+            await set_within(stop, _PAUSE)
         else:
             return pool
     return None

@@ -29,6 +29,7 @@ from pipeline.stages.chain import Chain
 from pipeline.store.live import LiveStore
 from pipeline.store.migrate import migrate
 from pipeline.store.pool import open_pool
+from pipeline.waiting import set_within
 
 LOG: Final = structlog.get_logger()
 GAVE_UP: Final = 70
@@ -88,9 +89,9 @@ async def work(settings: Settings, _: Sequence[str] = ()) -> None:
         def own(partition: int, epoch: int) -> OwnedPartition:
             return OwnedPartition(settings.chain, partition, epoch)
 
-        def revoked(_: Any, /, *given: Any, signal: Any, **__: Any) -> None:  # noqa: ARG001 -- as Faust calls
+        def dealt(_: Any, /, *given: Any, signal: Any, **__: Any) -> None:  # noqa: ARG001 -- as Faust calls
             for source in sources:
-                source.revoke(tp.partition for tp in given[0])
+                source.deal(tp.partition for tp in given[0])
 
         async def chain(stream: Any) -> None:
             source = FaustSource(stream, kafka, worker.batch)
@@ -103,7 +104,8 @@ async def work(settings: Settings, _: Sequence[str] = ()) -> None:
             except Exception as error:  # noqa: BLE001 -- whatever it is, it must not leave the body
                 _exit_hard(error)
 
-        app.on_partitions_revoked.connect(revoked)
+        app.on_partitions_revoked.connect(dealt)
+        app.on_partitions_assigned.connect(dealt)
         app.agent(prices_of(app), concurrency=1, name="chain")(chain)
         stop = stop_by_signal()
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks)
@@ -125,9 +127,7 @@ def _ended(following: "asyncio.Future[NoReturn]") -> None:
 
 async def _heard(models: Follower, seconds: float) -> None:
     """Wait until the versions that are active are ready to speak; not for ever."""
-    try:
-        await asyncio.wait_for(models.caught_up.wait(), seconds)
-    except TimeoutError:
+    if not await set_within(models.caught_up, seconds):
         LOG.warning("models_late", seconds=seconds)
 
 
@@ -144,10 +144,7 @@ async def _until(stop: asyncio.Event, app: faust.App) -> None:
     while not stop.is_set():
         if app.crashed:
             _exit_hard(RuntimeError(f"Faust crashed: {app.crash_reason}"))
-        try:
-            await asyncio.wait_for(stop.wait(), 0.5)
-        except TimeoutError:
-            continue
+        await set_within(stop, 0.5)
 
 
 def main() -> None:

@@ -102,7 +102,8 @@ class Access:
         away = False
         while not self._open:
             try:
-                self._keys = await asyncio.wait_for(self._read(), _READ_WITHIN)
+                async with asyncio.timeout(_READ_WITHIN):
+                    self._keys = await self._read()
                 away = False
             except (ApiError, TimeoutError) as error:
                 if not away:

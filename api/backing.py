@@ -11,6 +11,7 @@ from api.services import Services
 from pipeline.cache.buckets import Buckets
 from pipeline.settings import Settings
 from pipeline.store.keys import KeyRecord, valid_keys
+from pipeline.waiting import ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,7 @@ class Backing:
         try:
             yield
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await ended(watching)
             await self.rates.close()
             await self.services.stop()
 
@@ -55,6 +55,7 @@ def create_access(services: Services) -> Access:
     """
 
     async def read() -> Mapping[str, KeyRecord]:
+        await services.reached()
         async with services.postgres() as pool:
             return await valid_keys(pool)
 

@@ -75,7 +75,8 @@ async def _turns(services: Services) -> dict[str, Any]:
     """How the last turn of each scheduled check ended; a change of the market is not amiss."""
     try:
         asked = asyncio.gather(*(services.cache.state(name) for name in (PARITY, DRIFT)))
-        parity, drift = await asyncio.wait_for(asked, _SECONDS)
+        async with asyncio.timeout(_SECONDS):
+            parity, drift = await asked
     except (UnavailableError, TimeoutError):
         return {}
     found = {}
@@ -90,7 +91,8 @@ async def _turns(services: Services) -> dict[str, Any]:
 async def _check(ask: Callable[[], Awaitable[object]]) -> dict[str, Any]:
     begin = monotonic()
     try:
-        await asyncio.wait_for(ask(), _SECONDS)
+        async with asyncio.timeout(_SECONDS):
+            await ask()
     except TimeoutError:
         return {"ok": False, "error": f"no answer within {_SECONDS:g} s"}
     except ApiError as error:

@@ -7,7 +7,6 @@ for Redis. A local bucket of the same rate stands before it: when Redis is away 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
 from api.errors import LimitedError
@@ -16,6 +15,7 @@ from pipeline.cache.buckets import Grant
 from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
 from pipeline.settings import ApiSettings
+from pipeline.waiting import ended
 
 Lease = Callable[[str, float, int, int], Awaitable[Grant]]
 _LEASED: Final = 0.1  # seconds of the rate that a lease holds
@@ -98,7 +98,8 @@ class Rates:
         renewal = account.renewal or self._renew(account, name, rate)
         account.waiting += 1
         try:
-            await asyncio.wait_for(asyncio.shield(renewal), _PATIENCE)
+            async with asyncio.timeout(_PATIENCE):
+                await asyncio.shield(renewal)
         except TimeoutError:
             self._again = monotonic() + _LEFT_ALONE
         finally:
@@ -129,9 +130,7 @@ class Rates:
         """Wait for what is under way."""
         for account in self._accounts.values():
             if account.renewal is not None:
-                account.renewal.cancel()
-                with suppress(asyncio.CancelledError):
-                    await account.renewal
+                await ended(account.renewal)
 
 
 def _limited(seconds: float) -> LimitedError:

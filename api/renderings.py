@@ -14,6 +14,7 @@ from graphql import ExecutionResult
 from api.encoding import encode
 from api.frames import Wire, framed
 from api.hub import QUEUE, Listener
+from pipeline.waiting import ended
 
 _TURN: Final = 64  # results that are given at once at most
 _log: Final = structlog.get_logger("api")
@@ -136,8 +137,7 @@ class Rendering:
                 _log.warning("subscriber_lagged", dropped=outbox.dropped)
             if not self._members:
                 self.forget()
-                self._task.cancel()
-                await asyncio.gather(self._task, return_exceptions=True)
+                await ended(self._task)
 
     async def _run(self) -> None:
         errors: list[Any] | None = None

@@ -21,9 +21,11 @@ from pipeline.errors import MisuseError, StateError, UnavailableError
 from pipeline.settings import Settings
 from pipeline.store import reads
 from pipeline.store.pool import RETRYABLE, Pool, PoolFigures, open_pool
+from pipeline.waiting import ended
 
 SIGNALS: Final = "signals"
 TICKS: Final = "ticks"
+_POSTGRES_AWAY: Final = "Postgres is away; try again in a moment"
 _PAUSES: Final = (0.1, 0.25, 0.5, 1.0)  # seconds between attempts to open; the last one repeats
 _log: Final = structlog.get_logger("api")
 
@@ -45,6 +47,7 @@ class Services:
         self.instruments = Instruments(self.feed)
         self._dsn = settings.postgres
         self._pool: Pool | None = None
+        self._reached = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         # The client's pool refuses, instead of waiting, when all its connections are in use; the
         # half that is left is for the feed and for readiness.
@@ -56,9 +59,7 @@ class Services:
 
     async def stop(self) -> None:
         """Close all connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(*self._tasks)
         await self.topics.close()
         if self._pool is not None:
             await self._pool.close()
@@ -72,13 +73,18 @@ class Services:
         Raises:
             ApiError: Postgres is away, or has no tables yet.
         """
-        away = "Postgres is away; try again in a moment"
+        if self._pool is None:  # why, the log has from who tries to open it
+            raise ApiError(Code.UNAVAILABLE, _POSTGRES_AWAY)
         try:
-            with masked("postgres_failed", away, *RETRYABLE):
-                yield self._opened()
+            with masked("postgres_failed", _POSTGRES_AWAY, *RETRYABLE):
+                yield self._pool
         except StateError as error:
             message = "the database has no tables yet: run `tickstream migrate`"
             raise ApiError(Code.UNAVAILABLE, message) from error
+
+    async def reached(self) -> None:
+        """Wait until Postgres answers for the first time."""
+        await self._reached.wait()
 
     @property
     def kafka(self) -> str:
@@ -95,11 +101,6 @@ class Services:
     def pool_figures(self) -> PoolFigures | None:
         """What the pool was asked so far; None before Postgres was reached."""
         return None if self._pool is None else self._pool.figures
-
-    def _opened(self) -> Pool:
-        if self._pool is None:
-            raise UnavailableError("Postgres was not reached yet")
-        return self._pool
 
     def take(self, stage: str, text: bytes) -> None:
         """A row that has become the latest of its symbol."""
@@ -169,4 +170,5 @@ class Services:
                 await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
                 attempt += 1
             else:
+                self._reached.set()
                 return

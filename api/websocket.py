@@ -32,6 +32,7 @@ from api.messages import (
 from api.persisted import Persisted
 from api.rates import Rates
 from api.renderings import Rendering, Renderings
+from pipeline.waiting import ended
 
 INIT_SECONDS: Final = 5.0
 SEND_SECONDS: Final = 20.0  # until a client that does not read is given up
@@ -186,9 +187,7 @@ class Connection:
     async def cancel(self) -> None:
         """End all operations."""
         tasks = list(self._operations.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*tasks)
 
     async def _take(self, message: Message) -> None:
         kind = message.get("type")

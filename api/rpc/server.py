@@ -17,6 +17,7 @@ from api.health import is_ready
 from api.rpc.calls import Gate
 from api.rpc.methods import OWNED, SERVICE, handlers
 from pipeline.errors import UnavailableError
+from pipeline.waiting import ended
 
 _GRACE: Final = 5.0  # seconds for calls under way at the end
 _REQUEST_MAX: Final = 256 * 1024  # bytes
@@ -70,8 +71,7 @@ async def serving(backing: Backing, service: str = "all") -> AsyncIterator[int]:
     try:
         yield port
     finally:
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
+        await ended(looking)
         await server.stop(_GRACE)
 
 

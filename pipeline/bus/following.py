@@ -9,6 +9,7 @@ import structlog
 
 from pipeline.bus.topics import bounds, partitions_of, reader
 from pipeline.errors import UnavailableError
+from pipeline.waiting import ended
 from schemas.arrivals import Message
 
 OPEN_SECONDS: Final = 5.0  # that who wants to follow is kept waiting for the broker
@@ -79,8 +80,7 @@ class TopicFeed:
         """End at once."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await ended(task)
 
     def _leave(self) -> None:
         if not self._holders and self._task is not None:

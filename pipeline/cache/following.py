@@ -13,6 +13,7 @@ import structlog
 from pipeline.cache.latest import FAILURES, FORGOTTEN, Cache, away, channel_of
 from pipeline.clock import monotonic
 from pipeline.errors import UnavailableError
+from pipeline.waiting import ended, set_within
 
 PROVEN_EVERY: Final = 0.25  # seconds
 _DEAD: Final = 1.0  # seconds without a word, though it was asked
@@ -111,8 +112,7 @@ class Feed:
                 try:
                     await self._listen(pubsub, asking)
                 finally:
-                    asking.cancel()
-                    await asyncio.gather(asking, return_exceptions=True)
+                    await ended(asking)
         except FAILURES as error:
             raise away(error) from error
 
@@ -175,10 +175,7 @@ class Feed:
             name = str(number)
             self._pings[name.encode()] = monotonic()
             await pubsub.ping(name)
-            try:
-                await asyncio.wait_for(self._news.wait(), PROVEN_EVERY)
-            except TimeoutError:
-                continue
+            await set_within(self._news, PROVEN_EVERY)
 
     def _channel(self, stage: str) -> str:
         return self._cache.channel(channel_of(stage))

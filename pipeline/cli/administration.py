@@ -107,7 +107,8 @@ async def _examine(
             report[name] = {"ok": False, "address": "-", "note": note}
             continue
         try:
-            note = await asyncio.wait_for(check(settings, address), 10)
+            async with asyncio.timeout(10):
+                note = await check(settings, address)
             report[name] = {"ok": True, "address": without_password(address), "note": note}
         except (TickstreamError, TimeoutError) as error:
             note = str(error) or "no answer within 10 s"

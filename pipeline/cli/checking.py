@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from pipeline.cache.latest import Cache
-from pipeline.cli.guarding import stopped
 from pipeline.cli.options import say
 from pipeline.clock import now_ns
 from pipeline.errors import UnavailableError
 from pipeline.replay.warm import warm
+from pipeline.waiting import set_within
 
 _SHARE: Final = 0.5  # of the time; what is left after it waits for the next turn
 _TURNS: Final = 3  # that the state of one is told
@@ -55,13 +55,13 @@ class Checks:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until told to stop."""
-        if not self._seconds or await stopped(stop, self._seconds):
+        if not self._seconds or await set_within(stop, self._seconds):
             return
         await asyncio.to_thread(warm)  # compiled by the workers: what is kept of it is read
         while True:
             await self._turn()
             await self._tell()
-            if await stopped(stop, self._seconds):
+            if await set_within(stop, self._seconds):
                 return
 
     async def _turn(self) -> None:

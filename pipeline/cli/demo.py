@@ -25,6 +25,7 @@ from pipeline.errors import MisuseError, TickstreamError
 from pipeline.servers.lock import is_locked
 from pipeline.sources.feed import Pace, publish_file
 from pipeline.store.pool import open_pool
+from pipeline.waiting import set_within
 from schemas.blocks import STAGES
 
 _SAMPLE: Final = "es_trades_20130901.csv.gz"
@@ -161,10 +162,7 @@ async def _show(run: _Run, stop: asyncio.Event, *, ends: bool) -> Figures:
             if done and not announced:
                 announced = True
                 click.echo(f"all {run.published:,} ticks are in; Ctrl-C ends the demo", err=True)
-            try:
-                await asyncio.wait_for(stop.wait(), _FAST_LOOK if ends else _LOOK)
-            except TimeoutError:
-                continue
+            await set_within(stop, _FAST_LOOK if ends else _LOOK)
     await pool.close()
     return trend.now
 

@@ -20,6 +20,7 @@ from pipeline.servers.services import Service
 from pipeline.servers.watchdog import Observation, Stuck, Watch, look, restarted, state, verdict
 from pipeline.store.pool import RETRYABLE, Pool
 from pipeline.store.upkeep import keep, summarise
+from pipeline.waiting import set_within
 from schemas.topics import PRICES
 
 _ROUND: Final = 600.0  # seconds between two rounds of upkeep
@@ -126,7 +127,7 @@ def view_of(running: Stack, pool: Pool) -> View:
 async def guard_workers(guard: Guard, seconds: float, stop: asyncio.Event) -> None:
     """Look until told to stop."""
     pause = min(_LONGEST, seconds / _OFTEN) if seconds else _LONGEST
-    while not await stopped(stop, pause):
+    while not await set_within(stop, pause):
         await guard.look()
 
 
@@ -145,17 +146,8 @@ async def keep_tables(running: Stack, pool: Pool, stop: asyncio.Event) -> None:
             if monotonic() >= quiet_until:
                 quiet_until = monotonic() + _ROUND
                 say(f"tables not kept: {error}")
-        if await stopped(stop, _SUMMARY):
+        if await set_within(stop, _SUMMARY):
             return
-
-
-async def stopped(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait; whether the order to stop came meanwhile."""
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
 
 
 async def api_state(running: Stack) -> str:

@@ -20,6 +20,7 @@ from pipeline.servers.services import Service
 from pipeline.settings import ApiSettings, Settings, child_environment
 from pipeline.store.migrate import migrate
 from pipeline.store.pool import pooled
+from pipeline.waiting import set_within
 
 _WATCH: Final = 0.2
 _API_START: Final = 30.0
@@ -169,10 +170,7 @@ async def watch(running: Stack, stop: asyncio.Event) -> None:
     """
     while not stop.is_set():
         await asyncio.to_thread(running.watch)
-        try:
-            await asyncio.wait_for(stop.wait(), _WATCH)
-        except TimeoutError:
-            continue
+        await set_within(stop, _WATCH)
 
 
 def check_workers(workers: int, settings: Settings) -> None:

@@ -14,7 +14,6 @@ from pipeline.cli.guarding import (
     api_state,
     guard_workers,
     keep_tables,
-    stopped,
     view_of,
 )
 from pipeline.cli.options import BAR, DATA_DIR, SETS, default_data_dir, sets_of, settings_of
@@ -24,6 +23,7 @@ from pipeline.errors import UnavailableError
 from pipeline.models.drift_turns import Watch
 from pipeline.replay.parity_turns import Checker
 from pipeline.store.pool import RETRYABLE, Pool, open_pool
+from pipeline.waiting import ended, set_within
 
 _EVERY = 10.0
 _DAY = 1440.0
@@ -102,8 +102,7 @@ async def _look_after(
             *(group.create_task(one.run(stop)) for one in checks),
         ]
         await stop.wait()
-        for task in patient:
-            task.cancel()
+        await ended(*patient)
 
 
 def _moved(trend: Trend) -> bool:
@@ -129,5 +128,5 @@ async def _report(
                 told = ready
         except (UnavailableError, *RETRYABLE) as error:
             click.echo(f"cannot look: {error}; {ready}", err=True)
-        if await stopped(stop, _EVERY):
+        if await set_within(stop, _EVERY):
             return

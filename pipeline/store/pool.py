@@ -235,7 +235,8 @@ class Pool:
         while (session := self._idle()) is not None:
             session.close()
         try:
-            await asyncio.wait_for(self._pool.close(), 5)
+            async with asyncio.timeout(5):
+                await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
 

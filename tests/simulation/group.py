@@ -23,13 +23,13 @@ class Member:
         self.assigned: tuple[int, ...] = ()
         self.positions: dict[int, int] = {}
         self.fetched: deque[Arrived] = deque()
-        self.lost: set[int] = set()
+        self.dealt: set[int] = set()
         self.wake: Callable[[], object] = bool  # set by the source
         self._faults = faults
 
     def revoked(self) -> None:
         """Notice that everything was taken away; a message on its way through Faust may survive."""
-        self.lost.update(self.assigned)
+        self.dealt.update(self.assigned)
         if self.fetched and self._faults.hits("stale"):
             survivor = self.fetched[0]
             self.fetched.clear()
@@ -42,6 +42,7 @@ class Member:
         """Notice a new assignment."""
         self.assigned = tuple(positions)
         self.positions = dict(positions)
+        self.dealt.update(self.assigned)
         self.wake()
 
 

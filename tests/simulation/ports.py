@@ -154,11 +154,11 @@ class SimSource:
         if self._world.group.commit(self._member, acked):
             self._world.note(self._wire.process.name, "acknowledged", acked)
 
-    def lost(self) -> set[int]:
-        """Partitions taken away since the last call."""
-        lost = set(self._member.lost)
-        self._member.lost.clear()
-        return lost
+    def dealt(self) -> set[int]:
+        """Partitions taken away or given since the last call."""
+        dealt = set(self._member.dealt)
+        self._member.dealt.clear()
+        return dealt
 
     async def end(self, partition: int) -> int:
         """How many messages there are."""

@@ -62,7 +62,8 @@ async def opened(host: str, key: str) -> ClientConnection:
 async def code_of(websocket: ClientConnection) -> int | None:
     """The code with which the server closes."""
     with suppress(ConnectionClosed):
-        await asyncio.wait_for(websocket.recv(), 20)
+        async with asyncio.timeout(20):
+            await websocket.recv()
     return websocket.close_code
 
 

@@ -95,14 +95,16 @@ async def test_a_slow_hello_is_cut(settings: Settings, manner: str) -> None:
                 place += 1
 
         task = asyncio.create_task(dawdle())
-        found = await asyncio.wait_for(reader.readuntil(b"\x88"), 30)  # the opcode of a close
+        async with asyncio.timeout(30):
+            found = await reader.readuntil(b"\x88")  # the opcode of a close
         assert found
         length = (await reader.readexactly(1))[0]
         close = await reader.readexactly(length)
         assert struct.unpack(">H", close[:2])[0] == 4408
         assert loop.time() - began > 4.5
         task.cancel()
-        rest = await asyncio.wait_for(reader.read(), 30)  # to the end: the server hangs up
+        async with asyncio.timeout(30):
+            rest = await reader.read()  # to the end: the server hangs up
         assert rest == b""
         writer.close()
         assert (await status(host)) == 200
@@ -114,7 +116,8 @@ async def test_messages_of_megabytes_are_not_taken(settings: Settings) -> None:
         await ready(host)
         reader, writer = await opened(host)
         writer.write(bytes([0x81, 0xFF]) + struct.pack(">Q", 10_000_000) + bytes(4) + b" " * 1000)
-        await asyncio.wait_for(reader.readuntil(b"\x88"), 30)
+        async with asyncio.timeout(30):
+            await reader.readuntil(b"\x88")
         length = (await reader.readexactly(1))[0]
         assert struct.unpack(">H", (await reader.readexactly(length))[:2])[0] == 1009
         writer.close()

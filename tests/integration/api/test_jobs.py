@@ -449,7 +449,8 @@ async def running(
     yield start
     for stop, task in tasks:
         stop.set()
-        await asyncio.wait_for(task, 30)
+        async with asyncio.timeout(30):
+            await task
 
 
 async def test_a_running_job_is_cancelled(

@@ -153,7 +153,8 @@ async def closed(host: str, code: int, messages: list[Any]) -> tuple[int | None,
             await websocket.send(message if isinstance(message, str) else json.dumps(message))
         try:
             while True:
-                await asyncio.wait_for(websocket.recv(), 30)
+                async with asyncio.timeout(30):
+                    await websocket.recv()
         except ConnectionClosed:
             return websocket.close_code, loop.time() - began
 

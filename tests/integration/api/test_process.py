@@ -48,7 +48,8 @@ async def running(settings: Settings, *arguments: str) -> AsyncIterator[tuple[An
     )
     assert process.stderr is not None
     try:
-        line = (await asyncio.wait_for(process.stderr.readline(), 90)).decode()
+        async with asyncio.timeout(90):
+            line = (await process.stderr.readline()).decode()
         assert line.startswith("api: serving http://"), line
         yield process, line.split("//")[1].split("/")[0]
     finally:
@@ -90,7 +91,8 @@ async def signal_of(websocket: ClientConnection) -> dict[str, Any]:
 
 async def next_of(websocket: ClientConnection) -> dict[str, Any]:
     """The data of the next result."""
-    message = json.loads(await asyncio.wait_for(websocket.recv(), 10))
+    async with asyncio.timeout(10):
+        message = json.loads(await websocket.recv())
     assert (message["type"], message["id"]) == ("next", "1"), message
     found: dict[str, Any] = message["payload"]["data"]
     return found
@@ -130,7 +132,8 @@ async def test_signals_are_pushed(
                 await asyncio.sleep(0.05)
             assert (await again)["symbol"] == "A"
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(process.wait(), 60) == 0
+            async with asyncio.timeout(60):
+                assert await process.wait() == 0
             # Told that the service goes, not cut off once a time for that was over.
             for client in (one, everything):
                 await client.wait_closed()
@@ -178,13 +181,15 @@ async def test_many_share_a_rendering(settings: Settings, feed: Feed) -> None:
         for offset in range(60):
             await feed.cache_only({"signals": make_rows("signals", "A", 1, offset)})
             for name, websocket in readers:
-                message = json.loads(await asyncio.wait_for(websocket.recv(), 10))
+                async with asyncio.timeout(10):
+                    message = json.loads(await websocket.recv())
                 assert (message["id"], message["type"]) == (name, "next")
                 assert message["payload"]["data"]["signals"]["offset"] == str(offset)
                 assert message["payload"].keys() == {"data"}
         deaf.transport.resume_reading()
         for offset in range(60):  # the socket takes some, the rest has waited
-            message = json.loads(await asyncio.wait_for(deaf.recv(), 10))
+            async with asyncio.timeout(10):
+                message = json.loads(await deaf.recv())
             assert (message["id"], message["type"]) == ("deaf", "next")
             assert message["payload"]["data"]["signals"]["offset"] == str(offset)
 
@@ -194,7 +199,8 @@ async def test_sigterm_ends_an_idle_server(settings: Settings) -> None:
     async with running(settings) as (process, host):
         await ready(host)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 60) == 0
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0
         assert await process.stderr.read() == b""
 
 

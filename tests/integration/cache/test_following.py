@@ -169,3 +169,17 @@ async def test_another_logical_database_is_another_feed(cache: Cache, addresses:
         await told.until(lambda: bool(told.rows))
     assert told.rows == [("bars", 6)]
     await other.close()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_it_ends_when_it_is_told_to(cache: Cache, turns: int) -> None:
+    """Also in any of the turns of the loop in which it hears that another stage is wanted."""
+    feed = Feed(cache, Told())
+    task = asyncio.create_task(feed.run())
+    await Told().until(lambda: feed.age() < 1)
+    feed.want("bars")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    assert await asyncio.wait([task], timeout=10) == ({task}, set())
+    assert task.cancelled()

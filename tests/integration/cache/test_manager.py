@@ -175,7 +175,8 @@ async def test_one_flight_over_processes(manager: CacheManager, addresses: Addre
             await asyncio.sleep(0.1)
             assert not then.done()
             go.set()
-            assert await asyncio.wait_for(then, 10) == wanted
+            async with asyncio.timeout(10):
+                assert await then == wanted
             results = await asyncio.gather(first, return_exceptions=True)
             assert str(results[0]) in {"first", "no figures"}
     finally:

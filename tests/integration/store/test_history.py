@@ -321,7 +321,8 @@ async def test_summaries_wait_for_nobody(pool: Pool) -> None:
     assert await summarise(pool, today() + timedelta(days=1)) == 0
     async with pool.acquire() as other, other.transaction():
         await other.execute(f"LOCK TABLE {leaf('ticks', today())} IN SHARE UPDATE EXCLUSIVE MODE")
-        assert await asyncio.wait_for(summarise(pool, today()), 10) == 0
+        async with asyncio.timeout(10):
+            assert await summarise(pool, today()) == 0
     assert await summarise(pool, today()) > 5
     assert await summarise(pool, today()) == 0
     assert await pool.fetchval(statement("summarise"), "nothing") == 0

@@ -152,7 +152,8 @@ async def test_a_sleeping_owner_cannot_keep_its_partition(pool: Pool, store: Liv
         async with pool.acquire() as sleeping:
             await sleeping.execute("BEGIN")
             await sleeping.execute("UPDATE progress SET mark = 99 WHERE service = $1", SERVICE)
-            taken = await asyncio.wait_for(store.claim(0), 10)
+            async with asyncio.timeout(10):
+                taken = await store.claim(0)
             assert (taken.epoch, taken.mark) == (2, -1)
             await sleeping.execute("COMMIT")
 

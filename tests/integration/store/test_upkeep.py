@@ -107,7 +107,8 @@ async def test_days_are_made_beside_readers_and_writers(pool: Pool) -> None:
     async with pool.acquire() as other, other.transaction():
         await other.execute("LOCK TABLE bars IN ROW EXCLUSIVE MODE")
         await other.fetch("SELECT count(*) FROM bars")
-        await asyncio.wait_for(make(pool, TODAY), 5)
+        async with asyncio.timeout(5):
+            await make(pool, TODAY)
     assert await leaves(pool, "bars") == [leaf("bars", ago(1)), leaf("bars", TODAY)]
 
 
@@ -134,7 +135,8 @@ async def test_a_late_writer_is_not_held_up(pool: Pool) -> None:
         keeping = asyncio.create_task(keep(pool, FOR_EVER, TODAY))
         await asyncio.sleep(0.5)
         assert not keeping.done()  # it waits for the transaction; nobody waits for it
-        await asyncio.wait_for(fill(pool, "bars", ago(1), 100), 5)
+        async with asyncio.timeout(5):
+            await fill(pool, "bars", ago(1), 100)
         await begun.commit()
     assert leaf("bars", ago(1)) in (await keeping).indexed
     async with pool.acquire() as connection, connection.transaction():
@@ -174,7 +176,8 @@ async def test_a_cancelled_round_is_finished_by_the_next(pool: Pool) -> None:
         await asyncio.sleep(0.5)
         keeping.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(keeping, 10)
+            async with asyncio.timeout(10):
+                await keeping
     assert not (await indexes(pool)).get(leaf("bars", ago(1)))
     done = await keep(pool, FOR_EVER, TODAY)
     assert done.ours

@@ -191,7 +191,8 @@ async def test_a_rebalance_does_not_wait_for_a_full_stream(
     await asyncio.sleep(0.05)
     assert not fetch.done()
     app.consumer.suspend_flow.set()
-    await asyncio.wait_for(fetch, 5)
+    async with asyncio.timeout(5):
+        await fetch
     assert app.consumer._read_offset[PLACE] is None
 
 

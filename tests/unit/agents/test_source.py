@@ -107,10 +107,12 @@ async def test_settle_forgets_what_waits_and_waits_for_what_is_in_hand(stream: S
     await asyncio.sleep(0.01)
     assert not settling.done()
     await source.ack(1)
-    await asyncio.wait_for(settling, 1)
+    async with asyncio.timeout(1):
+        await settling
     stream.feed(3, 7)
     assert _offsets(await anext(batches)) == [7]
-    await asyncio.wait_for(source.settle(0.01), 1)  # in hand, and nobody acknowledges
+    async with asyncio.timeout(1):
+        await source.settle(0.01)  # in hand, and nobody acknowledges
     await batches.aclose()  # type: ignore[attr-defined]
 
 

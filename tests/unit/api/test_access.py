@@ -118,7 +118,8 @@ async def test_without_auth_everybody_is_local() -> None:
     """Where nobody is asked, no key is read and all is allowed."""
     door = Door(auth=False)
     assert door.access.admit(None) is LOCAL
-    await asyncio.wait_for(door.access.run(), 1)
+    async with asyncio.timeout(1):
+        await door.access.run()
     assert door.reads == 0
 
 
@@ -272,7 +273,8 @@ async def test_who_may_not_stay_is_put_out(services: Any, change: str) -> None:
     }[change]
     await door.look()
     assert await out.receive() == 4403
-    await asyncio.wait_for(out.task, 5)
+    async with asyncio.timeout(5):
+        await out.task
     await clients_are(services, 1)
     services.push({**HEAD, "symbol": "A", "offset": 2})
     assert (await stays.receive())["type"] == "next"

@@ -121,7 +121,8 @@ async def test_a_slow_body_is_given_up(endpoint: Any, monkeypatch: pytest.Monkey
     body = drip()
     headers = [(b"content-type", b"application/json")]
     scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "query_string": b""}
-    await asyncio.wait_for(endpoint(scope, lambda: anext(body), send), 5)
+    async with asyncio.timeout(5):
+        await endpoint(scope, lambda: anext(body), send)
     assert sent[0]["status"] == 408
 
 
@@ -228,7 +229,8 @@ async def test_a_client_that_does_not_read_is_given_up(endpoint: Any, services: 
     await clients_are(services, 1)
     client.deaf = True
     services.push({**HEAD, "symbol": "A", "offset": 1})
-    await asyncio.wait_for(client.task, 5)
+    async with asyncio.timeout(5):
+        await client.task
     assert services.hubs.clients == 0
 
 

@@ -150,7 +150,8 @@ async def test_all_get_all(fault: Exception | None, monkeypatch: pytest.MonkeyPa
     ):
         assert tally == Tally(2)
         for box in (one, two):
-            assert await asyncio.wait_for(anext(box.messages(), None), 5) is None
+            async with asyncio.timeout(5):
+                assert await anext(box.messages(), None) is None
             assert box.errors == (None if fault is None else [{"message": "why"}])
     assert tally == Tally(0)
     assert len(made) == 202  # and two ids

@@ -59,7 +59,8 @@ class Client:
 
     async def receive(self) -> Any:
         """The next message of the server; its code when it closes."""
-        event = await asyncio.wait_for(self._out.get(), 5)
+        async with asyncio.timeout(5):
+            event = await self._out.get()
         if event["type"] == "websocket.close":
             return event["code"]
         if event["type"] == "websocket.accept":
@@ -69,7 +70,8 @@ class Client:
     async def leave(self) -> None:
         """Break the connection, and see that the server ends."""
         self._in.put_nowait({"type": "websocket.disconnect", "code": 1001})
-        await asyncio.wait_for(self.task, 5)
+        async with asyncio.timeout(5):
+            await self.task
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,8 @@ async def test_misuse_closes_with_its_code(endpoint: Any, messages: list[Any], c
         client.send(message)
     answers = [await client.receive() for _ in range(2 if INIT in messages else 1)]
     assert answers[-1] == code
-    await asyncio.wait_for(client.task, 5)
+    async with asyncio.timeout(5):
+        await client.task
 
 
 @pytest.mark.parametrize("protocols", [(), ("graphql-ws",)])
