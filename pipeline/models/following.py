@@ -1,9 +1,8 @@
 """The topic `models` followed by a worker: which versions may speak, each verified beforehand."""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
@@ -27,10 +26,7 @@ LOG: Final = structlog.get_logger()
 _FETCH_MS: Final = 500  # that the broker holds a fetch while nothing comes; news come at once
 _PAUSE: Final = 1.0  # seconds between attempts
 _KEPT: Final = 8  # versions that are ready to be gone back to
-# While a version is read: Python's lock is handed on after so many seconds, not after 5 ms.
-_SWITCH: Final = 0.0002
 _LOOK: Final = 0.001  # seconds between looks at the event loop meanwhile
-_USUAL: Final = sys.getswitchinterval()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +97,7 @@ class Follower:
             StateError: a version cannot be used any more.
             UnavailableError: Postgres does not answer.
         """
-        with _yielding():
-            return await activated(self._pool, planned, self._known)
+        return await activated(self._pool, planned, self._known)
 
     async def _hear(self, values: Sequence[bytes | None]) -> None:
         """Of the news take the newest of our model."""
@@ -159,8 +154,7 @@ class Follower:
             return None
         found = self._known.pop(artifact, None)
         if found is None:
-            with _yielding():
-                version = await registry.load(self._pool, artifact)
+            version = await registry.load(self._pool, artifact)
             registry.check_chain(version, self._chain)
             found = Boosted(version.version, version.trees)
         if found.version != name:
@@ -197,13 +191,3 @@ async def _watched() -> AsyncIterator[_Watched]:
     finally:
         found.seconds = monotonic() - began
         looking.cancel()
-
-
-@contextmanager
-def _yielding() -> Iterator[None]:
-    """What runs in a thread meanwhile lets the event loop go first."""
-    sys.setswitchinterval(_SWITCH)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(_USUAL)
