@@ -14,6 +14,7 @@ from pipeline.settings import TopicSettings
 from schemas.topics import TOPICS
 
 _FETCH: Final = 8 * 1024 * 1024
+_LISTED: Final = 20.0  # seconds until a broker tells of topics that were made
 _PATIENCE_MS: Final = 20_000  # that a broker may take to answer, or to come back
 
 
@@ -70,7 +71,7 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
 
 
 async def ensure_topics(bootstrap: str, settings: TopicSettings) -> list[str]:
-    """Make the topics that are missing; returns their names.
+    """Make the topics that are missing, and wait until they are there; returns whom we made.
 
     Raises:
         UnavailableError: the broker does not answer or refuses.
@@ -89,18 +90,28 @@ async def ensure_topics(bootstrap: str, settings: TopicSettings) -> list[str]:
             for topic in TOPICS
             if topic.name not in present
         ]
-        if not wanted:
-            return []
-        answer = await admin.create_topics(wanted)
-        for name, code, *detail in answer.topic_errors:
-            kind = for_code(code)
-            if code and not issubclass(kind, TopicAlreadyExistsError):
-                raise UnavailableError(f"topic {name} cannot be made: {detail or kind.__name__}")
-        return [topic.name for topic in wanted]
+        return await _made(admin, wanted) if wanted else []
     except (KafkaError, OSError) as error:
         raise away(bootstrap, error) from error
     finally:
         await admin.close()
+
+
+async def _made(admin: AIOKafkaAdminClient, wanted: list[NewTopic]) -> list[str]:
+    """Make topics unless somebody was faster; the broker hears of them after its controller."""
+    made = []
+    answer = await admin.create_topics(wanted)
+    for name, code, *detail in answer.topic_errors:
+        kind = for_code(code)
+        if not code:
+            made.append(name)
+        elif not issubclass(kind, TopicAlreadyExistsError):
+            raise UnavailableError(f"topic {name} cannot be made: {detail or kind.__name__}")
+    names = {topic.name for topic in wanted}
+    async with asyncio.timeout(_LISTED):
+        while not names.issubset(await admin.list_topics()):  # noqa: ASYNC110 -- only the broker knows
+            await asyncio.sleep(0.02)
+    return made
 
 
 def _config(*, compacted: bool) -> dict[str, str]:

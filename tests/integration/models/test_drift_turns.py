@@ -245,13 +245,26 @@ async def test_a_server_that_is_away_is_told(
 
 
 async def test_of_two_watchers_one_goes_on(
-    pool: Pool, kafka: str, settings: Settings, rows: list[Rows]
+    pool: Pool,
+    kafka: str,
+    settings: Settings,
+    rows: list[Rows],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The other stores nothing, says so, and is right again at its next turn."""
     since = await end_of_alerts(kafka)
     await publish(kafka, rows, 0, N)
     watches = [Watch(kafka, pool, settings) for _ in range(3)]
-    turns: list[DriftTurn] = await asyncio.gather(*(watch.turn(LONG) for watch in watches))
+    all_have_begun, kept = asyncio.Barrier(len(watches)), store.kept
+
+    async def kept_for_all(pool: Pool, service: str, partition: int) -> Kept:
+        found = await kept(pool, service, partition)
+        await all_have_begun.wait()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "kept", kept_for_all)
+        turns: list[DriftTurn] = await asyncio.gather(*(watch.turn(LONG) for watch in watches))
     assert sorted(turn.rows["features"] for turn in turns) == [0, 0, N]
     assert sum("another watcher" in line for turn in turns for line in turn.lines()) == 2
     assert await stored(pool) == sorted(expected(rows, settings))
