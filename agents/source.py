@@ -4,13 +4,15 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from agents.ports import Arrived
 from pipeline.bus.ranges import read_ranges
 from pipeline.bus.topics import offset_bounds
 from schemas.arrivals import Message
 from schemas.topics import PRICES
+
+_TURNS: Final = 3  # of the loop, between the stream's queue and us
 
 
 class FaustSource:
@@ -39,6 +41,7 @@ class FaustSource:
                         pump.result()
                         return
                     await self._wait()
+                await self._gather(pump)
                 taken, self._waiting = list(self._waiting), deque()
                 self._moved.set()
                 self._given.extend((event, len(event.message.records)) for event in taken)
@@ -53,10 +56,20 @@ class FaustSource:
             async for event in self._stream.events():
                 self._waiting.append(event)
                 self._moved.set()
-                while sum(len(one.message.records) for one in self._waiting) >= self._size:
+                while self._is_full():
                     await self._wait()
         finally:
             self._moved.set()
+
+    async def _gather(self, pump: "asyncio.Future[None]") -> None:
+        """Wait for all partitions of a fetch: the stream takes turns of the loop for each."""
+        queue, left = self._stream.channel.queue, _TURNS
+        while left and not (self._is_full() or pump.done()):
+            await asyncio.sleep(0)
+            left = left - 1 if queue.empty() else _TURNS
+
+    def _is_full(self) -> bool:
+        return sum(len(one.message.records) for one in self._waiting) >= self._size
 
     async def _wait(self) -> None:
         self._moved.clear()

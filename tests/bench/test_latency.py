@@ -9,6 +9,8 @@ their own.
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,21 @@ def _settle(repository: Path, ground: Machine, found: Crew) -> None:
     _pulse(repository, ground, "--partitions", "0,1,2,3", "--seconds", 1)
 
 
+@contextmanager
+def _echoing(repository: Path, ground: Machine) -> Iterator[None]:
+    """Nothing but a consumer and a producer between the topics."""
+    ticks = str(int(knob("LATENCY_TICKS")))
+    kafka = ground.fleet.addresses.kafka
+    command = [sys.executable, "-m", "tests.bench.live.echo", kafka, "--ticks", ticks]
+    with subprocess.Popen(
+        command, cwd=repository, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield
+        process.terminate()
+
+
 def _rows(case: str, found: dict[str, Any]) -> list[tuple[str, ...]]:
     lines: list[tuple[str, ...]] = []
     for route, figures in found["routes"].items():
@@ -102,6 +119,8 @@ def test_latency(repository: Path, tmp_path: Path) -> None:
             *("--silence", silence),
         ),
     }
+    with machine(tmp_path / "echo", PARTITIONS) as ground, _echoing(repository, ground):
+        echo = _pulse(repository, ground, *cases["steady"])
     with machine(tmp_path, PARTITIONS) as ground, crew(ground, "latency", "ticks:1") as started:
         _settle(repository, ground, started)
         found = {
@@ -110,10 +129,16 @@ def test_latency(repository: Path, tmp_path: Path) -> None:
         }
         assert started.workers[0].stop() == 0
     rows = [row for case, figures in found.items() for row in _rows(case, figures)]
+    floor, ours = (one["routes"]["topic predictions"] for one in (echo, found["steady"]))
     header = ("case", "way", "rows", "p50 ms", "p99 ms", "max ms", "wanted p50 / p99")
     lines = [
         f"10,000 ticks/s, 100 symbols, ticks:1, {knob('LATENCY_TICKS'):.0f} ticks a message",
         *table(header, rows),
+        (
+            f"the way itself, steady (an echo by aiokafka; nothing is computed, stored or cached):"
+            f" p50 {floor['p50']:.1f} p99 {floor['p99']:.1f} ms; ours are"
+            f" {ours['p50'] / floor['p50']:.1f} and {ours['p99'] / floor['p99']:.1f} times that"
+        ),
         *(
             f"cores busy, {case}: load and readers {one['cores']:.2f} while sending; over all "
             f"worker {one['worker']:.2f} servers {one['servers']:.2f} machine {one['machine']:.2f}"

@@ -18,6 +18,7 @@ class Stream:
         self.acked: list[int] = []
         self.asked = 0
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.channel = SimpleNamespace(queue=self.queue)
 
     def feed(self, name: int, *offsets: int) -> None:
         """One bundle of partition 0."""
@@ -36,6 +37,7 @@ class Stream:
                 raise event
             if event is None:
                 return
+            await asyncio.sleep(0)  # a stream of Faust takes some turns of the loop for each
             yield event
 
     async def ack(self, event: Any) -> None:
@@ -51,6 +53,17 @@ def stream() -> Stream:
 
 def _offsets(batch: Any) -> list[int]:
     return [one.message.offset for one in batch]
+
+
+async def test_what_a_fetch_brought_is_one_batch(stream: Stream) -> None:
+    """However many turns of the loop the stream takes until it has given all bundles."""
+    batches = FaustSource(stream, "", 100).batches()
+    waiting = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0.01)
+    for name in range(5):
+        stream.feed(name, 2 * name, 2 * name + 1)
+    assert _offsets(await waiting) == list(range(10))
+    await batches.aclose()  # type: ignore[attr-defined]
 
 
 async def test_all_that_came_meanwhile_is_one_batch(stream: Stream) -> None:
