@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.acceptance.commands import TICKSTREAM, environment, only_line, tickstream
+from tests.acceptance.commands import TICKSTREAM, environment, only_line
+from tests.acceptance.forked import tickstream
 from tests.fixtures.ticks import walk
 from tests.unit.replay.test_crossing import STRATEGY, sp500
 

@@ -14,7 +14,9 @@ import pytest
 
 from pipeline.servers import Addresses, Fleet
 from schemas.blocks import COLUMNS, STAGES
-from tests.acceptance.commands import naming, only_line, tickstream
+from tests.acceptance import commands
+from tests.acceptance.commands import naming, only_line
+from tests.acceptance.forked import tickstream
 
 NOWHERE = {
     "TICKSTREAM_KAFKA": "127.0.0.1:1",
@@ -137,7 +139,7 @@ def test_usage_errors_are_clicks_own(command: tuple[str, ...]) -> None:
 def test_no_server_at_all_names_the_ways_out(place: Path, command: tuple[str, ...]) -> None:
     """Nothing runs and nothing is named: the variable is, exit code 2."""
     values = {"XDG_DATA_HOME": str(place)}
-    assert "TICKSTREAM_" in only_line(tickstream(*command, values=values), 2)
+    assert "TICKSTREAM_" in only_line(commands.tickstream(*command, values=values), 2)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_up_names_the_variable_of_an_unreachable_server(
 
 def test_doctor_has_a_line_for_each_server() -> None:
     """Three lines on what does not answer, without passwords, and exit code 1."""
-    done = tickstream("doctor", values=NOWHERE)
+    done = commands.tickstream("doctor", values=NOWHERE)
     only_line(done, 1)
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
         ["BAD", name] for name in ("kafka", "postgres", "redis")

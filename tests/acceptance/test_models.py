@@ -11,7 +11,8 @@ from pipeline.servers import Addresses
 from pipeline.store import watches
 from pipeline.store.pool import Pool
 from pipeline.store.statements import statement
-from tests.acceptance.commands import naming, only_line, tickstream
+from tests.acceptance.commands import naming, only_line
+from tests.acceptance.forked import tickstream
 from tests.fixtures import boosted
 from tests.fixtures.planted import SETTINGS, replayed
 

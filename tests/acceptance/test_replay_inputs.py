@@ -22,9 +22,9 @@ from tests.acceptance.commands import (
     environment,
     naming,
     only_line,
-    tickstream,
     wait_until,
 )
+from tests.acceptance.forked import tickstream
 from tests.fixtures.ticks import walk
 
 TICKS = 3000
@@ -211,7 +211,7 @@ def test_a_full_disk_is_one_line(long: Path, tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert ".parquet: cannot be written: " in only_line(done, 1)
+    assert ".parquet: cannot be written: " in only_line(done, 1, f"replaying {long}")
     assert not list(tmp_path.iterdir())
 
 
