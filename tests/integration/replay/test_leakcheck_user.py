@@ -1,7 +1,7 @@
 """Leaks in a user's own features and engines, which get copies of the past and find a way."""
 
 import json
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -157,6 +157,7 @@ def leaky(close):
 }
 
 
+@cache
 def closes() -> dict[float, float]:
     """The next close by the close, over the whole sample."""
     bars = Chain(SETTINGS).step(next(sample(10_000))).rows["bars"]
