@@ -1,7 +1,8 @@
 """Waits that end when they should.
 
 Python 3.11's `asyncio.wait_for` drops a cancellation that comes in the moment in which what it
-waits for is done. We do not use it; libraries do.
+waits for is done. We do not use it; libraries do,
+and a task group does not pass on what it is told twice.
 """
 
 import asyncio

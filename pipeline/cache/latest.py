@@ -11,6 +11,7 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from pipeline.cache.connecting import make_prompt
 from pipeline.errors import UnavailableError
 from pipeline.settings import CacheSettings
 from schemas.blocks import Rows, engines
@@ -256,4 +257,5 @@ def open_cache(url: str, settings: CacheSettings) -> Cache:
         # Neither the address nor what the parser says of it: parts of a password may be in both.
         message = "TICKSTREAM_REDIS cannot be read: it is like redis://:PASSWORD@HOST:6379/0"
         raise UnavailableError(message) from None
+    make_prompt(pool)
     return Cache(aioredis.Redis.from_pool(pool), settings)

@@ -16,6 +16,7 @@ from pipeline.cache.latest import open_cache
 from pipeline.settings import Settings
 from pipeline.store.live import LiveStore, PartitionBatch
 from pipeline.store.pool import open_pool
+from pipeline.waiting import ended
 from tests.integration.api.conftest import make_rows
 from tests.integration.api.test_process import subscribed
 
@@ -50,8 +51,7 @@ class Stream:
             yield
             await self.end()
         finally:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+            await ended(writing)
 
     async def end(self) -> None:
         """Write the batch under way, and no more."""
@@ -75,8 +75,7 @@ class Stream:
             await keeper.flush()
         finally:
             self._ended.set()
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            await ended(keeping)
             await cache.close()
             await pool.close()
 
@@ -184,12 +183,8 @@ class Load:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-            self.verdict.faults += [
-                repr(one) for one in ended if not isinstance(one, asyncio.CancelledError)
-            ]
+            await ended(*tasks)
+            self.verdict.faults += [repr(one.exception()) for one in tasks if not one.cancelled()]
 
     async def _ask(self) -> None:
         async with httpx.AsyncClient(base_url=f"http://{self.host}", timeout=60) as client:

@@ -11,6 +11,7 @@ from pipeline.cache.latest import Cache, Entry, channel_of, encode, entries, ope
 from pipeline.errors import UnavailableError
 from pipeline.servers import Addresses
 from pipeline.settings import CacheSettings
+from pipeline.waiting import ended
 from schemas.blocks import STAGES
 from tests.fixtures.rows import newest, rows_of
 
@@ -50,6 +51,30 @@ async def test_shuffled_writes_end_with_the_newest(cache: Cache) -> None:
             rises += identity > best
             best = max(best, identity)
         assert written == rises
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_cancelled_call_ends(cache: Cache, turns: int) -> None:
+    """In whichever turn of the loop it is told so, with whatever is under way then."""
+    called = asyncio.Event()
+
+    async def again_and_again() -> None:
+        while True:
+            await cache.put([bar("A", 1)])
+            called.set()
+
+    await cache.put([bar("A", 0)])  # the script is known and a connection open
+    for _ in range(20):
+        called.clear()
+        task = asyncio.create_task(again_and_again())
+        await called.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        over, _ = await asyncio.wait([task], timeout=1)
+        await ended(task)
+        assert over, "it went on"
+        assert task.cancelled()
 
 
 async def test_concurrent_writers_end_with_the_newest(cache: Cache, addresses: Addresses) -> None:

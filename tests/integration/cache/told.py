@@ -9,6 +9,7 @@ import orjson
 
 from pipeline.cache.following import Feed
 from pipeline.cache.latest import Cache
+from pipeline.waiting import ended
 
 
 @dataclass
@@ -39,8 +40,7 @@ async def running(feed: Feed) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await ended(task)
 
 
 @asynccontextmanager
