@@ -59,7 +59,7 @@ def _hold(seeds: Sequence[int]) -> set[str]:
     return met
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_every_promise_holds_at_every_step(request: pytest.FixtureRequest) -> None:
     """Nothing lost, nothing twice, nothing acknowledged too early, whatever fails and when."""
     seeds = _seeds(request.config, _FIRST, 2000)

@@ -12,7 +12,9 @@ from websockets.exceptions import ConnectionClosed
 
 from pipeline.servers.postgres import PostgresServer
 from pipeline.settings import Settings
-from tests.acceptance.commands import only_line, tickstream
+from tests.acceptance.commands import only_line
+from tests.acceptance.forked import tickstream
+from tests.fixtures.preloaded import refusal
 from tests.integration.api.conftest import Feed, becomes, make_rows, served
 from tests.integration.api.test_process import ready, running
 
@@ -186,4 +188,4 @@ def test_unfit_settings_end_the_start(settings: Settings, sets: list[str], words
     """A server that could not verify does not start."""
     values = naming(settings)
     arguments = [part for one in sets for part in ("--set", one)]
-    assert words in only_line(tickstream("api", *arguments, values=values), 2)
+    assert words in only_line(refusal(arguments, values), 2)

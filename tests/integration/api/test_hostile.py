@@ -7,7 +7,6 @@ import struct
 
 import httpx
 import psutil
-import pytest
 
 from pipeline.settings import Settings
 from tests.integration.api.test_process import ready, running
@@ -72,42 +71,47 @@ def text_frame(text: bytes, *, fin: bool = True, first: bool = True) -> bytes:
     return bytes([head, 0x80 | len(text)]) + bytes(4) + text
 
 
-@pytest.mark.parametrize("manner", ["silent", "pings", "drips"])
-async def test_a_slow_hello_is_cut(settings: Settings, manner: str) -> None:
+async def test_a_slow_hello_is_cut(settings: Settings) -> None:
     """Without a whole connection_init the socket is closed with 4408, whatever else is sent.
 
     A client that does not answer the close is cut off soon after it.
     """
     async with running(settings) as (_, host):
         await ready(host)
-        reader, writer = await opened(host)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-
-        async def dawdle() -> None:
-            place = 0
-            while manner != "silent":
-                await asyncio.sleep(0.3)
-                if manner == "pings":
-                    writer.write(text_frame(b'{"type":"ping"}'))
-                else:
-                    writer.write(text_frame(b" ", fin=False, first=place == 0))
-                place += 1
-
-        task = asyncio.create_task(dawdle())
-        async with asyncio.timeout(30):
-            found = await reader.readuntil(b"\x88")  # the opcode of a close
-        assert found
-        length = (await reader.readexactly(1))[0]
-        close = await reader.readexactly(length)
-        assert struct.unpack(">H", close[:2])[0] == 4408
-        assert loop.time() - began > 4.5
-        task.cancel()
-        async with asyncio.timeout(30):
-            rest = await reader.read()  # to the end: the server hangs up
-        assert rest == b""
-        writer.close()
+        async with asyncio.TaskGroup() as group:
+            for manner in ("silent", "pings", "drips"):
+                group.create_task(dawdle(host, manner), name=manner)
         assert (await status(host)) == 200
+
+
+async def dawdle(host: str, manner: str) -> None:
+    """Open a socket, send anything but a hello, and be cut off."""
+    reader, writer = await opened(host)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def send() -> None:
+        place = 0
+        while manner != "silent":
+            await asyncio.sleep(0.3)
+            if manner == "pings":
+                writer.write(text_frame(b'{"type":"ping"}'))
+            else:
+                writer.write(text_frame(b" ", fin=False, first=place == 0))
+            place += 1
+
+    task = asyncio.create_task(send())
+    async with asyncio.timeout(30):
+        await reader.readuntil(b"\x88")  # the opcode of a close
+    length = (await reader.readexactly(1))[0]
+    close = await reader.readexactly(length)
+    assert struct.unpack(">H", close[:2])[0] == 4408, manner
+    assert loop.time() - began > 4.5, manner
+    task.cancel()
+    async with asyncio.timeout(30):
+        rest = await reader.read()  # to the end: the server hangs up
+    assert rest == b"", manner
+    writer.close()
 
 
 async def test_messages_of_megabytes_are_not_taken(settings: Settings) -> None:

@@ -19,6 +19,8 @@ from api.names import FOLLOWED
 from pipeline.errors import UnavailableError
 from pipeline.servers.valkey import ValkeyServer
 from pipeline.settings import Settings, child_environment
+from tests.acceptance.commands import only_line
+from tests.fixtures.preloaded import refusal
 from tests.integration.api.conftest import Feed, make_rows
 
 COMMAND = [sys.executable, "-m", "api"]
@@ -221,16 +223,6 @@ async def test_a_browser_elsewhere_cannot_subscribe(settings: Settings) -> None:
                 assert answer.status_code == status
 
 
-def refusal(arguments: list[str], values: dict[str, str]) -> tuple[int, str]:
-    """Exit code and stderr of a start that must fail; stdout stays empty."""
-    clean = {k: v for k, v in child_environment(values).items() if v}
-    done = subprocess.run(
-        [*COMMAND, *arguments], env=clean, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert done.stdout == ""
-    return done.returncode, done.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "values", "words"),
     [
@@ -247,11 +239,7 @@ def test_misuse_is_one_line(arguments: list[str], values: dict[str, str], words:
     """A wrong start ends with code 2 and one line that says what to do."""
     if values:
         values = {**values, "TICKSTREAM_POSTGRES": "postgresql://x"}
-    code, text = refusal(arguments, values)
-    assert code == 2
-    assert words in text
-    assert text.startswith("error: ")
-    assert text.count("\n") == 1
+    assert words in only_line(refusal(arguments, values), 2)
 
 
 def test_a_taken_port_is_named() -> None:
@@ -259,7 +247,5 @@ def test_a_taken_port_is_named() -> None:
     values = {"TICKSTREAM_POSTGRES": "postgresql://x", "TICKSTREAM_REDIS": "redis://x"}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, text = refusal(["--port", str(port)], values)
-    assert code == 1
-    assert text.startswith(f"error: port {port} on 127.0.0.1 cannot be had")
-    assert text.count("\n") == 1
+        line = only_line(refusal(["--port", str(port)], values), 1)
+    assert line.startswith(f"error: port {port} on 127.0.0.1 cannot be had")

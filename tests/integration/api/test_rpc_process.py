@@ -12,7 +12,9 @@ import pytest
 
 from pipeline.settings import Settings
 from schemas.proto import tickstream_pb2 as pb
-from tests.acceptance.commands import TICKSTREAM, free_port, only_line, tickstream
+from tests.acceptance.commands import TICKSTREAM, free_port, only_line
+from tests.acceptance.forked import tickstream
+from tests.fixtures.preloaded import refusal
 from tests.integration.api.conftest import Feed, make_rows
 from tests.integration.api.test_access import naming
 from tests.integration.api.test_process import environment
@@ -79,20 +81,19 @@ def test_refusals_are_one_line(settings: Settings) -> None:
     assert "refuses to serve gRPC on 0.0.0.0" in only_line(done, 2)
     done = tickstream("rpc", "--data-dir", "/nowhere")
     assert "TICKSTREAM_POSTGRES" in only_line(done, 2)
-    fused = ("api", "--port", str(free_port()), "--set", "rpc.fused=true", "--set", "rpc.host=::")
-    assert "refuses to serve" in only_line(tickstream(*fused, values=values), 2)
+    fused = ("--port", str(free_port()), "--set", "rpc.fused=true", "--set", "rpc.host=::")
+    assert "refuses to serve" in only_line(refusal(fused, values), 2)
 
 
 async def test_a_port_that_is_taken_is_told(settings: Settings) -> None:
     """By the command, and by the API that is to serve it, too."""
-    async with started(settings, TICKSTREAM, "rpc", "--port", "0") as (_, place):
+    async with started(settings, sys.executable, "-m", "api.rpc", "--port", "0") as (_, place):
         port = place.rsplit(":", 1)[1]
         values = naming(settings)
         done = await asyncio.to_thread(tickstream, "rpc", "--port", port, values=values)
         assert "cannot be had for gRPC" in done.stderr
         assert done.returncode == 1
         sets = ("--set", "rpc.fused=true", "--set", f"rpc.port={port}")
-        done = await asyncio.to_thread(
-            tickstream, "api", "--port", str(free_port()), *sets, values=values
-        )
+        arguments = ("--port", str(free_port()), *sets)
+        done = await asyncio.to_thread(refusal, arguments, values)
         assert f"port {port} on 127.0.0.1 cannot be had" in only_line(done, 1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,8 @@ from pipeline.store.jobs import NewJob
 from pipeline.store.live import LiveStore, PartitionBatch
 from pipeline.store.migrate import migrate
 from pipeline.store.pool import Pool, open_pool
-from tests.acceptance.commands import only_line, tickstream
+from tests.acceptance.commands import only_line
+from tests.acceptance.forked import tickstream
 from tests.fixtures.planted import SETTINGS, market
 from tests.fixtures.ticks import arrivals_of
 
@@ -43,6 +45,17 @@ SCHEDULE = (
 NOW = 1_780_000_000 * 10**9
 LEASE = timedelta(seconds=60)
 PASSED = timedelta(seconds=-1)
+
+
+@pytest.fixture(autouse=True)
+def _no_scikit_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services as the extra `gbdt` installs them: LightGBM loads scikit-learn where it is there.
+
+    That alone takes two seconds of the processor, at each training.
+    """
+    (tmp_path / "lean").mkdir()
+    (tmp_path / "lean" / "sklearn.py").write_text("raise ImportError\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lean"), prepend=os.pathsep)
 
 
 async def fed(pool: Pool, n: int) -> None:

@@ -40,6 +40,12 @@ time.sleep(300)
 
 
 @pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for fleets that are killed; who comes later finds what was stored before."""
+    return tmp_path_factory.mktemp("used")
+
+
+@pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """All three servers on one data directory."""
     with start_servers(tmp_path_factory.mktemp("fleet")) as running:
@@ -244,13 +250,12 @@ def test_taken_port_stops_the_whole_start(tmp_path: Path) -> None:
         assert postgres.alive
 
 
-async def test_everything_dies_with_the_parent_and_starts_again(tmp_path: Path) -> None:
+async def test_everything_dies_with_the_parent_and_starts_again(used: Path) -> None:
     """Kill -9 of the parent ends all servers; the next start finds row, message and addresses."""
-    data_dir = tmp_path / "data"
-    with parent_of_a_fleet(data_dir) as (parent, told):
+    with parent_of_a_fleet(used) as (parent, told):
         addresses = Addresses(**told["addresses"])
-        await create(addresses.kafka, "kept")
-        offset = await produce(addresses.kafka, "kept", b"kept")
+        await create(addresses.kafka, "died")
+        offset = await produce(addresses.kafka, "died", b"kept")
         await insert(addresses.postgres, 7)
         family = [relative.pid for relative in psutil.Process(parent.pid).children(recursive=True)]
         assert set(told["pids"].values()) < set(family)
@@ -260,19 +265,19 @@ async def test_everything_dies_with_the_parent_and_starts_again(tmp_path: Path) 
         assert wait_gone([*family, backend], 8.0) == []
         session.terminate()
         await asyncio.sleep(0.05)  # the transport closes itself in the loop's next turn
-    with start_servers(data_dir) as fleet:
+    with start_servers(used) as fleet:
         assert fleet.addresses == addresses
-        assert await rows(addresses.postgres) == [7]
-        assert await read(addresses.kafka, "kept", offset) == b"kept"
+        assert (await rows(addresses.postgres)).count(7) == 1
+        assert await read(addresses.kafka, "died", offset) == b"kept"
 
 
-async def test_stale_data_after_kill_of_everything(tmp_path: Path) -> None:
+async def test_stale_data_after_kill_of_everything(used: Path) -> None:
     """Kill -9 of parent, keepers and servers at once leaves data that starts again, complete."""
-    with parent_of_a_fleet(tmp_path) as (parent, told):
+    with parent_of_a_fleet(used) as (parent, told):
         addresses = Addresses(**told["addresses"])
-        await create(addresses.kafka, "kept")
-        offset = await produce(addresses.kafka, "kept", b"kept")
-        await insert(addresses.postgres, 7)
+        await create(addresses.kafka, "stale")
+        offset = await produce(addresses.kafka, "stale", b"kept")
+        await insert(addresses.postgres, 8)
         family = psutil.Process(parent.pid).children(recursive=True)
         parent.kill()
         for relative in family:
@@ -280,20 +285,20 @@ async def test_stale_data_after_kill_of_everything(tmp_path: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(relative.pid, signal.SIGKILL)
         assert wait_gone([relative.pid for relative in family], 5.0) == []
-    assert (tmp_path / "postgres" / "data" / "postmaster.pid").exists()
-    with start_servers(tmp_path) as fleet:
+    assert (used / "postgres" / "data" / "postmaster.pid").exists()
+    with start_servers(used) as fleet:
         assert fleet.addresses == addresses
-        assert await rows(addresses.postgres) == [7]
-        assert await read(addresses.kafka, "kept", offset) == b"kept"
-        assert await produce(addresses.kafka, "kept", b"more") == offset + 1
+        assert (await rows(addresses.postgres)).count(8) == 1
+        assert await read(addresses.kafka, "stale", offset) == b"kept"
+        assert await produce(addresses.kafka, "stale", b"more") == offset + 1
 
 
-async def test_restart_at_once_after_a_killed_parent(tmp_path: Path) -> None:
+async def test_restart_at_once_after_a_killed_parent(used: Path) -> None:
     """A start right after the kill waits for the dying servers instead of meeting them."""
-    with parent_of_a_fleet(tmp_path) as (parent, told):
-        await insert(told["addresses"]["postgres"], 1)
+    with parent_of_a_fleet(used) as (parent, told):
+        await insert(told["addresses"]["postgres"], 9)
         parent.kill()
         parent.wait()
-        with start_servers(tmp_path) as fleet:
+        with start_servers(used) as fleet:
             assert fleet.addresses == Addresses(**told["addresses"])
-            assert await rows(fleet.addresses.postgres) == [1]
+            assert (await rows(fleet.addresses.postgres)).count(9) == 1

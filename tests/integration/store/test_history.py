@@ -1,7 +1,7 @@
 """Pages of a symbol's history over open, indexed and settled days, against a list in Python."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -9,19 +9,22 @@ from typing import Any
 import asyncpg
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from pipeline.clock import today
 from pipeline.errors import StateError
+from pipeline.servers import Addresses
 from pipeline.settings import StoreSettings
 from pipeline.store import history
 from pipeline.store.copy import HEADER, TRAILER, copy_columns, copy_pieces
-from pipeline.store.migrate import ensure_days, leaf
-from pipeline.store.pool import Pool
+from pipeline.store.migrate import ensure_days, leaf, migrate
+from pipeline.store.pool import Pool, open_pool
 from pipeline.store.reads import LAST, cursor_of
 from pipeline.store.session import Step
 from pipeline.store.statements import statement
 from pipeline.store.upkeep import keep, summarise
 from schemas.blocks import Rows, empty
+from tests.fixtures.databases import bare_database
 
 FOR_EVER = StoreSettings()
 DAYS = 5  # two settled, two that upkeep leaves open to late writers, today
@@ -95,6 +98,31 @@ async def stored(pool: Pool, *, ordered: bool = True, ages: Sequence[int] = rang
     return Stored({name: sorted(found) for name, found in places.items()}, known)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def filled(addresses: Addresses) -> AsyncIterator[tuple[str, Stored]]:
+    """The DSN of a database with several days of ticks, for tests that only read."""
+    async with bare_database(addresses.postgres) as dsn:
+        pool = await open_pool(dsn, FOR_EVER)
+        await migrate(pool)
+        facts = await stored(pool)
+        await pool.close()
+        yield dsn, facts
+
+
+@pytest.fixture
+async def reading(filled: tuple[str, Stored]) -> AsyncIterator[Pool]:
+    """Connections to it."""
+    pool = await open_pool(filled[0], FOR_EVER)
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+def facts(filled: tuple[str, Stored]) -> Stored:
+    """What lies in it."""
+    return filled[1]
+
+
 async def pages(
     pool: Pool, symbol: str, limit: int, *, backward: bool, most: int = 5, **bounds: Any
 ) -> list[tuple[int, int, int, int]]:
@@ -115,10 +143,18 @@ async def pages(
     return found
 
 
-@pytest.mark.parametrize("ordered", [True, False])
-async def test_pages_are_those_of_a_list(pool: Pool, *, ordered: bool) -> None:
+async def test_pages_are_those_of_a_list(reading: Pool, facts: Stored) -> None:
     """From both ends, in the middle, by symbols that are everywhere or almost nowhere."""
-    known = await stored(pool, ordered=ordered)
+    await compare(reading, facts)
+
+
+async def test_pages_of_days_in_disorder(pool: Pool) -> None:
+    """The same where a day's rows lie in no order of time."""
+    await compare(pool, await stored(pool, ordered=False))
+
+
+async def compare(pool: Pool, known: Stored) -> None:
+    """Pages of many ranges with the list."""
     middle = 2 * ROWS * SECOND
     for symbol in SYMBOLS:
         for start, end in ((0, END), (0, middle), (middle, END), (middle, middle + 90 * SECOND)):
@@ -130,24 +166,22 @@ async def test_pages_are_those_of_a_list(pool: Pool, *, ordered: bool) -> None:
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
-async def test_what_was_known_then(pool: Pool, symbol: str) -> None:
+async def test_what_was_known_then(reading: Pool, facts: Stored, symbol: str) -> None:
     """Rows that came late are not seen as of a moment before they came."""
-    facts = await stored(pool)
     for share in (0.1, 1.5, 2.4, 3.5, 4.5, 9.0):
         moment = int(share * ROWS) * SECOND
         wanted = facts.expected(symbol, 0, END, moment)
         for backward in (False, True):
-            found = await pages(pool, symbol, 40, backward=backward, known=moment)
+            found = await pages(reading, symbol, 40, backward=backward, known=moment)
             size = min(len(wanted), 200)
             assert found == (wanted[len(wanted) - size :] if backward else wanted[:size])
 
 
-async def test_a_walk_meets_every_row_once(pool: Pool) -> None:
+async def test_a_walk_meets_every_row_once(reading: Pool, facts: Stored) -> None:
     """All pages of a symbol, over all days, whatever their length."""
-    facts = await stored(pool)
     for symbol, limit in (("RARE", 7), ("OTHER", 500)):
         for backward in (False, True):
-            found = await pages(pool, symbol, limit, backward=backward, most=1000)
+            found = await pages(reading, symbol, limit, backward=backward, most=1000)
             assert found == facts.expected(symbol, 0, END)
 
 
