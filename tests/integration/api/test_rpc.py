@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from api.backing import create_backing
 from api.names import ENUMS, HISTORY, LATEST, TYPES, camel
-from api.rpc import methods
+from api.rpc import methods, server
 from api.rpc.methods import ROLES, SERVICE
 from api.rpc.server import serving
 from pipeline.errors import MisuseError, UnavailableError
@@ -92,6 +92,12 @@ def stub_of(channel: Any) -> Any:
 def bearing(text: str) -> tuple[tuple[str, str], ...]:
     """Metadata with a key or a token."""
     return (("authorization", f"Bearer {text}"),)
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test waits until the health service has been told that all is there."""
+    monkeypatch.setattr(server, "_LOOK", 0.05)
 
 
 @pytest.fixture
