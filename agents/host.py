@@ -22,7 +22,7 @@ from agents.ports import Arrived, Latest, Models, Own, Owned, Publish, Source, S
 from agents.retries import insist, now
 from agents.saving import Saver
 from agents.swaps import offer_for
-from pipeline.clock import monotonic
+from pipeline.clock import monotonic, own_time
 from pipeline.models.following import Offer
 from pipeline.settings import WorkerSettings
 from pipeline.store.live import PartitionBatch
@@ -149,7 +149,7 @@ class Host:
         self, owned: Owned, messages: Sequence[Arrived], offer: Offer
     ) -> Stepped | None:
         """A step that other versions begin to speak with; what it takes holds up the stream."""
-        began = monotonic()  # the loop's own clock stands still while a step is done
+        began, busy = monotonic(), own_time()  # the loop's clock stands still while a step is done
         made = await self._stepped_by(owned, messages, offer)
         LOG.info(
             "model_activated",
@@ -157,6 +157,7 @@ class Host:
             offset=messages[0].message.offset,
             **offer.names(),
             seconds=round(monotonic() - began, 6),
+            processor=round(own_time() - busy, 6),
         )
         return made
 

@@ -17,3 +17,8 @@ def today() -> date:
 def monotonic() -> float:
     """Seconds of a clock that never steps back."""
     return time.monotonic()
+
+
+def own_time() -> float:
+    """Seconds that the processor has spent on this thread."""
+    return time.thread_time()

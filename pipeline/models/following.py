@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.bus.publisher import Publisher
 from pipeline.bus.topics import bounds, partitions_of, reader
-from pipeline.clock import monotonic
+from pipeline.clock import monotonic, own_time
 from pipeline.errors import RefusedError, UnavailableError
 from pipeline.models import registry
 from pipeline.models.activations import activated
@@ -167,7 +167,10 @@ class Follower:
 
 @dataclass(slots=True)
 class _Watched:
-    """How long something took, and for how long it held up the event loop at most, in seconds."""
+    """How long something took, and for how long it held up the event loop at most, in seconds.
+
+    What the loop itself was at meanwhile, as the steps of the stream, holds nobody up.
+    """
 
     seconds: float = 0.0
     longest: float = 0.0
@@ -180,9 +183,10 @@ async def _watched() -> AsyncIterator[_Watched]:
 
     async def look() -> None:
         while True:
-            began = monotonic()
+            began, busy = monotonic(), own_time()
             await asyncio.sleep(_LOOK)
-            found.longest = max(found.longest, monotonic() - began - _LOOK)
+            waited = monotonic() - began - (own_time() - busy)
+            found.longest = max(found.longest, waited - _LOOK)
 
     began = monotonic()
     looking = asyncio.ensure_future(look())

@@ -144,6 +144,7 @@ class Pauses:
     read: Sequence[float]  # an artifact, beside the stream
     held_up: Sequence[float]  # the event loop at most, meanwhile
     steps: Sequence[float]  # whole steps that began with a swap
+    busy: Sequence[float]  # of these what the processor spent on them
 
 
 def pauses(log: str) -> Pauses:
@@ -159,6 +160,7 @@ def pauses(log: str) -> Pauses:
         found("model_offered", "seconds"),
         found("model_offered", "held_up"),
         found("model_activated", "seconds"),
+        found("model_activated", "processor"),
     )
 
 

@@ -63,7 +63,8 @@ def test_no_tick_is_missed(survived: Survived, capsys: pytest.CaptureFixture[str
         print(  # noqa: T201 -- the figures are asked for
             f"\n{len(took.steps)} swaps of partitions at {swapping.RATE:,.0f} ticks/s:"
             f" the step with the swap {np.median(took.steps) * 1e3:.2f} ms in the middle,"
-            f" {max(took.steps) * 1e3:.2f} ms at most; reading a version"
+            f" {max(took.steps) * 1e3:.2f} ms at most, of which the processor was on it"
+            f" {max(took.busy) * 1e3:.2f} ms at most; reading a version"
             f" {max(took.read) * 1e3:.0f} ms, which held up the event loop for"
             f" {max(took.held_up) * 1e3:.2f} ms at most; rollback: first row stored"
             f" {survived.told.rollback:.2f} s after the mutation was sent, and"
