@@ -20,7 +20,7 @@ COMMANDS = [
 @pytest.mark.parametrize("url", ["redis://localhost", "rediss://localhost", "unix:///none"])
 def test_they_are_what_the_library_writes(url: str, command: tuple[Any, ...]) -> None:
     """Whatever the connection runs over; redis-py's own writer is held against ours."""
-    pool = aioredis.ConnectionPool.from_url(url)
+    pool: Any = aioredis.ConnectionPool.from_url(url)
     plain = pool.make_connection()
     make_prompt(pool)
     ours = pool.make_connection()
