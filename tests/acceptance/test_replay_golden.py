@@ -3,8 +3,9 @@
 import gzip
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ NAMES = {
     "vol_z_20 (prior 20, ddof=1)": "volume_z_20",
 }
 WHOLE = 10**7
-HEAD_ROWS = 20_000
+HEAD_ROWS = 4_000
 """Block 1 steps some thousand ticks a second, so it takes the first rows of each file."""
-HEAD_BARS = 6_000
+HEAD_BARS = 1_500
 """The same where each row is a bar and every stage works at each."""
+LONG_HEAD = 5
+"""So many times as much in a soak."""
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -65,6 +68,19 @@ each_sample = pytest.mark.parametrize("one", SAMPLES, ids=lambda one: one.name)
 
 def _replay(path: Path, out: Path, one: Sample, *more: str) -> dict[str, Any]:
     return replay_file(path, out, load_settings([*one.sets(), *more]))
+
+
+@pytest.fixture(scope="module")
+def whole(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sample], Path]:
+    """Where the outputs of a whole file in one block lie; made when they are first asked for."""
+    home = tmp_path_factory.mktemp("whole")
+
+    @cache
+    def replayed(one: Sample) -> Path:
+        _replay(samples / f"{one.name}.csv.gz", home / one.name, one, f"replay.block={WHOLE}")
+        return home / one.name
+
+    return replayed
 
 
 def _stat(values: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
@@ -118,7 +134,7 @@ def _frame(out: Path, stage: str) -> pd.DataFrame:
 
 @each_sample
 def test_every_bar_feature_is_golden(
-    one: Sample, samples: Path, oracles: Path, tmp_path: Path
+    one: Sample, whole: Callable[[Sample], Path], oracles: Path
 ) -> None:
     """Count and first equal, last and sum within 1e-8, for every feature of every symbol of a file.
 
@@ -126,10 +142,11 @@ def test_every_bar_feature_is_golden(
     if its rows stand before the market's: beta and correlation have a test of their own.
     """
     golden = _golden(oracles, one)
-    manifest = _replay(samples / f"{one.name}.csv.gz", tmp_path / "out", one)
+    out = whole(one)
+    manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["rows"]["ticks"] == golden["rows"]
     assert manifest["rejected"] == {}
-    bars = _frame(tmp_path / "out", "bars")
+    bars = _frame(out, "bars")
     assert set(bars["symbol"]) == set(golden["symbols"])
     for symbol, want in golden["symbols"].items():
         own = bars[bars["symbol"] == symbol]
@@ -137,7 +154,7 @@ def test_every_bar_feature_is_golden(
         assert own["n"].sum() == want["sum_n"], symbol
         assert math.isclose(own["volume"].sum(), want["sum_v"], rel_tol=1e-12, abs_tol=1e-9)
     skip = BETAS if one.bar == "row" else ()
-    assert not _wrong(_frame(tmp_path / "out", "features"), golden, skip)
+    assert not _wrong(_frame(out, "features"), golden, skip)
 
 
 def test_beta_of_rows_is_golden_where_the_market_comes_first(
@@ -154,13 +171,12 @@ def test_beta_of_rows_is_golden_where_the_market_comes_first(
 
 
 def test_beta_of_rows_knows_only_what_has_arrived(
-    samples: Path, oracles: Path, tmp_path: Path
+    whole: Callable[[Sample], Path], oracles: Path
 ) -> None:
     """In the order of the file, symbols before the market show the golden pairs one row later."""
     one = EQUITIES
     golden = _golden(oracles, one)["symbols"]
-    _replay(samples / f"{one.name}.csv.gz", tmp_path / "out", one)
-    features = _frame(tmp_path / "out", "features")
+    features = _frame(whole(one), "features")
     for name, title in ((name, f"{name} to {one.reference}") for name in BETAS):
         for symbol in ("USO", "WM", *BEFORE_THE_MARKET):
             want = golden[symbol]["features"][title]
@@ -188,22 +204,35 @@ def _head(path: Path, to: Path, rows: int) -> Path:
 
 
 @each_sample
-def test_block_sizes_leave_no_trace(one: Sample, samples: Path, tmp_path: Path) -> None:
+def test_block_sizes_leave_no_trace(
+    one: Sample, whole: Callable[[Sample], Path], samples: Path, tmp_path: Path
+) -> None:
     """256 (for ES also 7) and the whole file at once write the same bytes for every stage."""
-    path = samples / f"{one.name}.csv.gz"
-    _replay(path, tmp_path / "whole", one, f"replay.block={WHOLE}")
+    at_once = whole(one)
     for size in (7, 256) if one is ES else (256,):
-        _replay(path, tmp_path / str(size), one, f"replay.block={size}")
-        assert _outputs(tmp_path / str(size)) == _outputs(tmp_path / "whole"), size
+        out = tmp_path / str(size)
+        _replay(samples / f"{one.name}.csv.gz", out, one, f"replay.block={size}")
+        assert _outputs(out) == _outputs(at_once), size
         for stage in STAGES:
-            ours, whole = (tmp_path / d / f"{stage}.parquet" for d in (str(size), "whole"))
-            assert ours.read_bytes() == whole.read_bytes(), (size, stage)
+            ours, theirs = (where / f"{stage}.parquet" for where in (out, at_once))
+            assert ours.read_bytes() == theirs.read_bytes(), (size, stage)
 
 
 @each_sample
 def test_tick_by_tick_leaves_no_trace(one: Sample, samples: Path, tmp_path: Path) -> None:
     """Blocks of 1 and of 7 ticks write the bytes of one block, on the first rows of each file."""
+    _tick_by_tick(one, samples, tmp_path, HEAD_BARS if one.bar == "row" else HEAD_ROWS)
+
+
+@pytest.mark.soak
+@each_sample
+def test_tick_by_tick_leaves_no_trace_for_long(one: Sample, samples: Path, tmp_path: Path) -> None:
+    """The same on five times as many rows."""
     rows = HEAD_BARS if one.bar == "row" else HEAD_ROWS
+    _tick_by_tick(one, samples, tmp_path, LONG_HEAD * rows)
+
+
+def _tick_by_tick(one: Sample, samples: Path, tmp_path: Path, rows: int) -> None:
     path = _head(samples / f"{one.name}.csv.gz", tmp_path / "head.csv", rows)
     _replay(path, tmp_path / "whole", one, f"replay.block={WHOLE}")
     for size in (1, 7):
