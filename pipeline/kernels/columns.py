@@ -5,6 +5,7 @@ A call with each column by itself would cost more than what is to be written of 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from operator import itemgetter
 from typing import Any, Final
 
@@ -60,6 +61,11 @@ def encoded(texts: Iterable[str], encode: _Encode = str.encode) -> "Words":
     return Words(ends, text, max(map(len, words), default=0))
 
 
+@cache
+def _labels_of(labels: tuple[str, ...], encode: _Encode) -> "Words":
+    return encoded(labels, encode)
+
+
 def words_of(rows: Rows, encode: _Encode = str.encode) -> "Words":
     """All labels of a stage and the symbols of its rows.
 
@@ -70,7 +76,7 @@ def words_of(rows: Rows, encode: _Encode = str.encode) -> "Words":
     key = id(symbols), rows.stage, len(plan.table), encode
     held, words = _known.get(key, ((), None))
     if words is None or held is not symbols:
-        words = encoded(plan.labels, encode)
+        words = _labels_of(plan.labels, encode)
     known = len(words.ends) - 1 - len(plan.labels)
     if known < len(symbols):
         words = words.plus(encoded(symbols[known:], encode))

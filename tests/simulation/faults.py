@@ -1,6 +1,6 @@
 """Which faults a schedule may meet and how often: each seed switches on some of them (swarm)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
@@ -79,6 +79,11 @@ class Faults:
     rates: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     over: bool = False
+    _fates: Sequence[tuple[float, Fate]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """See what may become of a call at all."""
+        self._fates = [(self.rates[kind], fate) for kind, fate in _FATES if kind in self.rates]
 
     def hits(self, kind: str) -> bool:
         """Whether a fault happens now."""
@@ -87,11 +92,10 @@ class Faults:
 
     def fate(self) -> Fate:
         """What becomes of a call that begins now."""
-        if self.over or not self.rates:
-            return Fate.FINE
-        for kind, fate in _FATES:
-            if self.hits(kind):
-                return fate
+        if not self.over:
+            for rate, fate in self._fates:
+                if self.chance.random() < rate:
+                    return fate
         return Fate.FINE
 
     def delay(self) -> float:

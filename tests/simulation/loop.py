@@ -81,6 +81,9 @@ class _Task(asyncio.Task[Any]):
     ) -> None:
         self.number = number  # before asyncio puts the task into a set
         super().__init__(coro, loop=loop, name=name, context=context)
+        # Nobody asks for all tasks; those of former schedules have the same numbers, and a set of
+        # them would be searched from end to end.
+        asyncio._unregister_task(self)
         self._log_destroy_pending = False  # `dispose` sees to it
 
     def __hash__(self) -> int:
