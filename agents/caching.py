@@ -23,6 +23,8 @@ _LOOK: Final = 2.0  # seconds between looks whether it came back empty
 _ASKED: Final = 500  # symbols of one query
 _HELD: Final = 50_000  # rows that wait as they are; more are made one document a key
 _PACE: Final = 0.005  # seconds between writes: only the last of a symbol's rows becomes a document
+_TURN: Final = 150  # rows that are made documents in one turn of the loop: a millisecond
+_START: Final = 5  # rows that take as long as a stage of a partition by itself
 _IDLE: Final = 2.0  # and so much of the time that a write took: it shares the loop with the stream
 
 
@@ -72,8 +74,12 @@ class _Lane:
 
     async def put(self) -> None:
         """Write what waits, once."""
-        for _ in self._conflate():
-            await asyncio.sleep(0)  # what comes in is to be stepped meanwhile
+        spent = 0
+        for rows in self._conflate():
+            spent += _START + rows
+            if spent > _TURN:
+                await asyncio.sleep(0)  # what comes in is to be stepped meanwhile
+                spent = 0
         sent = dict(self._unsent)
         if not sent:
             return
@@ -82,15 +88,20 @@ class _Lane:
             if self._unsent.get(key) is entry:  # not replaced meanwhile
                 del self._unsent[key]
 
-    def _conflate(self) -> Iterator[None]:
-        """The last rows that wait as documents, one a key; a stage of a partition at a time."""
+    def _conflate(self) -> Iterator[int]:
+        """The last rows that wait as documents, one a key; a stage of a partition at a time.
+
+        Yields how many it made.
+        """
         for key in list(self._fresh):
             parts = self._fresh.pop(key, [])
             self._held -= sum(map(len, parts))
+            made = 0
             for rows in last_rows(*parts):
+                made += len(rows)
                 for entry in row_entries(rows, row_bytes):
                     self._unsent[entry[0]] = entry
-            yield
+            yield made
 
 
 class CacheKeeper:

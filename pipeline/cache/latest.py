@@ -1,6 +1,6 @@
 """Latest row per symbol and stage: written only if newer by identity, fanned out by pub/sub."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 from uuid import uuid4
@@ -31,6 +31,7 @@ DRIFT: Final = "drift"
 Entry = tuple[str, bytes, str]  # key, document, channel
 FORGOTTEN: Final = "forgotten"  # the channel that tells which keys were dropped, as a JSON list
 ABSENT: Final = b"null"  # there is no row: who knew that keeps it for a moment
+_TOGETHER: Final = b'"p_up":'
 _CHUNK: Final = 1000
 IDENTITY: Final = b'{"at":"%05d-%020d-%010d",'
 IDENTITY_WIDTH: Final = len(IDENTITY % (0, 0, 0))
@@ -89,18 +90,34 @@ def row_entries(rows: Rows, texts_of: Callable[[Rows], Sequence[bytes]]) -> list
     names = [rows.symbols[code] for code in rows["symbol"].tolist()]
     places = (rows[name].tolist() for name in ("partition", "offset", "index"))
     identities = [IDENTITY % place for place in zip(*places, strict=True)]
+    texts = texts_of(rows)
     found = [
         (key_of(rows.stage, name), identity + text[1:], channel)
-        for name, identity, text in zip(names, identities, texts_of(rows), strict=True)
+        for name, identity, text in zip(names, identities, texts, strict=True)
     ]
-    for engine in engines() if rows.stage == "predictions" else ():
-        own = Rows(rows.stage, {**rows.columns, "p_up": rows[f"p_{engine}"]}, rows.symbols)
-        end = b',"engine":"%b"}' % engine.encode()
-        found += [
-            (key_of(rows.stage, name, engine), identity + text[1:-1] + end, f"{channel}:{engine}")
-            for name, identity, text in zip(names, identities, texts_of(own), strict=True)
+    if rows.stage == "predictions":
+        parts = [
+            (f":{engine}", b'"p_%b":' % text, b',"engine":"%b"}' % text, f"{channel}:{engine}")
+            for engine, text in ((engine, engine.encode()) for engine in engines())
         ]
+        for name, identity, text in zip(names, identities, texts, strict=True):
+            found += _own(f"{KEYS[rows.stage]}:{name}", identity, text, parts)
     return found
+
+
+def _own(
+    key: str, identity: bytes, text: bytes, engines: Sequence[tuple[str, bytes, bytes, str]]
+) -> Iterator[Entry]:
+    """The documents of a prediction by each engine: its p in the place of the combined one.
+
+    Other members follow on any p in the text, as do those that every document has at its end.
+    """
+    begin = text.index(_TOGETHER) + len(_TOGETHER)
+    before, behind = identity + text[1:begin], text[text.index(b",", begin) : -1]
+    for suffix, name, end, channel in engines:
+        at = text.index(name) + len(name)
+        says = text[at : text.index(b",", at)]
+        yield key + suffix, b"%b%b%b%b" % (before, says, behind, end), channel
 
 
 class Cache:
