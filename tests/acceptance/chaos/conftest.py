@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.errors import UnavailableError
 from pipeline.servers import start_servers
+from tests.acceptance.chaos.scripts import RUNS
 from tests.acceptance.chaos.world import Ground
 
 _GROUND = pytest.StashKey[Ground]()
@@ -34,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "chaos_seed" in metafunc.fixturenames:
         first = int(metafunc.config.getoption("--chaos-seed"))
         soak = metafunc.definition.get_closest_marker("soak") is not None
-        default = 300 if soak else 25
+        default = 300 if soak else RUNS
         count = metafunc.config.getoption("--chaos-runs")
         metafunc.parametrize("chaos_seed", range(first, first + (count or default)))
 

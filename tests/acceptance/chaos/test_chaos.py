@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.acceptance.chaos.play import run
-from tests.acceptance.chaos.scripts import script
+from tests.acceptance.chaos.scripts import ALL, RUNS, script
 from tests.acceptance.chaos.world import Ground, World, world
 
 
@@ -42,6 +42,14 @@ def _play(stage: Stage, seed: int) -> None:
     verdict = asyncio.run(run(here, played))
     assert not verdict.faults(), f"{played}\n{verdict.faults()}\n{here.log_tail()}"
     here.spoilt = False
+
+
+def test_the_first_seeds_bring_every_fault() -> None:
+    """Each kind, faults that overlap and faults that follow each other, with and without poison."""
+    scripts = [script(seed) for seed in range(1, RUNS + 1)]
+    assert {fault.kind for one in scripts for fault in one.faults} == {*ALL}
+    assert {one.together for one in scripts if len(one.faults) > 1} == {True, False}
+    assert {one.poison > 0.0 for one in scripts} == {True, False}
 
 
 @pytest.mark.timeout(300)
