@@ -6,10 +6,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 from pipeline.servers import Addresses, running_addresses
 from pipeline.settings import child_environment
@@ -82,16 +82,54 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Process(Protocol):
+    """A process that was begun."""
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; the exit code."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it by kill -9; nothing if it has ended."""
+
+
+def worker(arguments: Sequence[str], values: Mapping[str, str], sink: IO[bytes]) -> Process:
+    """Begin a worker, as the supervisor of `up` does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "agents", *arguments],
+        env=values,
+        stdin=subprocess.DEVNULL,
+        stdout=sink,
+        stderr=sink,
+    )
+
+
 class Worker:
     """One worker process on named servers, restarted by the test; its log is kept over restarts."""
 
-    def __init__(self, addresses: Addresses, log: Path, *sets: str) -> None:
+    def __init__(
+        self,
+        addresses: Addresses,
+        log: Path,
+        *sets: str,
+        begin: Callable[[Sequence[str], Mapping[str, str], IO[bytes]], Process] = worker,
+    ) -> None:
         self.log = log
         self.starts = 0
         self._logged = 0  # bytes of earlier lives in the log
         self._sets = [part for one in sets for part in ("--set", one)]
         self._environment = environment(naming(addresses))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._begin = begin
+        self._process: Process | None = None
 
     @property
     def alive(self) -> bool:
@@ -103,17 +141,11 @@ class Worker:
         return b"worker_started" in self.log.read_bytes()[self._logged :]
 
     def start(self) -> None:
-        """Start it, as the supervisor of `up` does."""
+        """Start it."""
         self.starts += 1
         with self.log.open("ab") as sink:
             self._logged = sink.tell()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "agents", *self._sets],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-            )
+            self._process = self._begin(self._sets, self._environment, sink)
 
     def kill(self) -> None:
         """End it by kill -9."""

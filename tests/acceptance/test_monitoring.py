@@ -18,10 +18,10 @@ from tests.acceptance.commands import (
     environment,
     naming,
     only_line,
-    tickstream,
     up,
     wait_until,
 )
+from tests.acceptance.forked import tickstream
 from tests.fixtures.receivers import receiver
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()

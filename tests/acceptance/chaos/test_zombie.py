@@ -33,7 +33,7 @@ def test_a_zombie_writes_nothing(ground: Ground, attempt: int) -> None:
 async def _play(here: World, seed: int) -> Verdict:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(here.addresses.postgres))
-        feed = Feed(here.addresses.kafka, rate=3000.0, ticks=6000)
+        feed = Feed(here.addresses.kafka, rate=800.0, ticks=3000)
         chance = random.Random(seed)  # noqa: S311 -- nothing secret
         feeding = asyncio.create_task(feed.run(here.ground.market.messages(chance, 0.0)))
         stack.push_async_callback(cancelled, [feeding])

@@ -93,13 +93,15 @@ def cached_keys() -> list[str]:
 async def watch_cache(addresses: Addresses, seen: Seen) -> None:
     """Until cancelled: no latest value may be followed by an older one, also over restarts."""
     keys = cached_keys()
+    found: list[bytes | str | None] = [None] * len(keys)
     while True:
         with contextlib.suppress(*_AWAY):
             async with Redis.from_url(addresses.redis, socket_timeout=1.0) as client:
                 while True:
-                    for key, value in zip(keys, await client.mget(keys), strict=True):
-                        if value is not None:
-                            _compare(seen, key, evidence.identity_of(value))
+                    before, found = found, await client.mget(keys)
+                    for key, old, new in zip(keys, before, found, strict=True):
+                        if new is not None and new != old:  # most of them are as they were
+                            _compare(seen, key, evidence.identity_of(new))
                     seen.cache_looks += 1
                     await asyncio.sleep(_LOOK_CACHE)
         await asyncio.sleep(_LOOK_CACHE)

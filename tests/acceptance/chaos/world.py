@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from tests.acceptance.chaos.oracle import Expected, Oracle
 from tests.acceptance.chaos.outputs import OUTPUTS, ends_of
 from tests.acceptance.chaos.prices import PARTITIONS, Market
 from tests.acceptance.chaos.recovery import Recoveries
+from tests.acceptance.chaos.services import ForkedService
 from tests.acceptance.chaos.watching import Seen
 from tests.acceptance.commands import environment, naming, wait_until
 
@@ -59,7 +60,7 @@ class World:
     addresses: Addresses
     settings: Settings
     oracle: Oracle
-    workers: list[Service]  # the second one comes and goes
+    workers: Sequence[Service]  # the second one comes and goes
     seen: Seen = field(default_factory=Seen)
     read: dict[tuple[str, int], int] = field(default_factory=dict)  # of the output topics
     totals: Counter[str] = field(default_factory=Counter)  # rows that each table must have
@@ -114,7 +115,7 @@ def world(
     addresses = asyncio.run(fresh(ground.fleet.addresses, name, settings))
     sets = [part for one in (*SETS, f"worker.group={name}") for part in ("--set", one)]
     workers = [
-        Service(
+        ForkedService(
             f"worker-{number}",
             module,
             (*arguments, *sets, "--set", f"worker.instance=worker-{number}"),

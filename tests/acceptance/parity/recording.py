@@ -12,7 +12,7 @@ from typing import Final
 from pipeline.clock import monotonic
 from pipeline.servers import Addresses
 from pipeline.settings import load_settings
-from tests.acceptance import evidence
+from tests.acceptance import evidence, forked
 from tests.acceptance.chaos.feed import Feed
 from tests.acceptance.chaos.outputs import ends_of
 from tests.acceptance.chaos.play import cancelled
@@ -89,7 +89,7 @@ async def record(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(own.postgres))
         feed = Feed(own.kafka, script.rate, script.ticks)
-        stream = messages(samples, script.partitions, script.ticks, chance)
+        stream = messages(samples, script.partitions, chance)
         feeding = asyncio.create_task(feed.run(stream))
         stack.push_async_callback(cancelled, [feeding])
         crew = stack.enter_context(_Crew(recording, (*live, "worker.snapshot_seconds=0.5"), home))
@@ -126,7 +126,7 @@ class _Crew(ExitStack):
         own = (f"worker.batch={size}", f"worker.instance=worker-{number}")
         log = self._home / f"{self.recording.sets[-1].partition('=')[2]}-{number}.log"
         self._workers[number] = self.enter_context(
-            Worker(self.recording.addresses, log, *self._sets, *own)
+            Worker(self.recording.addresses, log, *self._sets, *own, begin=forked.worker)
         )
 
     def kill(self, number: int) -> None:

@@ -66,9 +66,9 @@ def tape(sample: Sample, name: str, start: int = 0) -> Iterator[Document]:
 
 
 def messages(
-    samples: Sequence[Sample], partitions: int, ticks: int, chance: random.Random
+    samples: Sequence[Sample], partitions: int, chance: random.Random
 ) -> Iterator[Publication]:
-    """Messages of many sizes for all partitions, of so many ticks; two samples on each of them."""
+    """Messages without end, of many sizes, for all partitions; two samples on each of them."""
     tapes = {
         number: [
             tape(samples[(number + i) % len(samples)], f"{number}{'ab'[i]}", 331 * number)
@@ -76,10 +76,9 @@ def messages(
         ]
         for number in range(partitions)
     }
-    while ticks > 0:
+    while True:
         number = chance.randrange(partitions)
         count = chance.choice(_FRAMES)
         some = list(islice(chance.choice(tapes[number]), count))
         framing = chance.choice(("json", "json", "arrow"))
         yield Publication(number, tick_bytes(some, framing), tuple(range(count)))
-        ticks -= count

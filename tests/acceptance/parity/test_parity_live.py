@@ -74,7 +74,7 @@ def test_live_and_replay_are_bit_equal(
     ground: Addresses, samples: Path, tmp_path: Path, partitions: int
 ) -> None:
     """100,000 ticks in two runs, each with kills and batches of 1 to 1,024 messages."""
-    script = _script(partitions, ticks=50_000, kills=2, restarts=1, rate=10_000.0)
+    script = _script(partitions, ticks=50_000, kills=2, restarts=1, rate=5_000.0)
     _prove(ground, script, samples, rows=6_000, home=tmp_path)
 
 
