@@ -58,7 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--containers", action="store_true", help="Servers from testcontainers.")
     parser.addoption("--chaos-seed", type=int, default=1, help="First seed of the chaos runs.")
-    parser.addoption("--chaos-runs", type=int, help="How many chaos runs; 8, in a soak 300.")
+    parser.addoption("--chaos-runs", type=int, help="How many chaos runs; 25, in a soak 300.")
     parser.addoption("--simulation-schedules", type=int, help="2,000; in a soak 100,000.")
     parser.addoption("--simulation-seed", type=int, help="One schedule only, by its seed.")
 
