@@ -7,9 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from api import access
 from pipeline.servers.postgres import PostgresServer
 from pipeline.settings import Settings
 from tests.acceptance.commands import only_line
@@ -150,9 +152,13 @@ async def test_with_keys_any_address_is_served(settings: Settings) -> None:
 
 
 async def test_keys_stay_in_force_while_postgres_is_away(
-    settings: Settings, feed: Feed, postgres_server: PostgresServer
+    settings: Settings,
+    feed: Feed,
+    postgres_server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The latest rows are served from the cache to who was known, and to nobody else."""
+    monkeypatch.setattr(access, "READ_EVERY", 0.1)
     made = await asyncio.to_thread(keys, settings, "create", "bot", "--role", "reader")
     await feed.put({"ticks": make_rows("ticks", "A", 2)}, ["A"])
     api = settings.api.model_copy(update={"auth": True})
@@ -167,8 +173,10 @@ async def test_keys_stay_in_force_while_postgres_is_away(
             await asyncio.sleep(0.05)
         assert answer.json() == wanted
         assert (await client.get("/readyz", headers=headers)).json() == {"status": "ready"}
-        postgres_server.kill()
-        await asyncio.sleep(2.5)  # a reading of the keys fails meanwhile
+        with capture_logs() as told:
+            postgres_server.kill()
+            while "keys_not_read" not in {one["event"] for one in told}:  # noqa: ASYNC110 -- only the server knows
+                await asyncio.sleep(0.02)
         answer = await client.post("/graphql", json=body, headers=headers)
         assert answer.json() == wanted
         assert (await client.post("/graphql", json=body)).status_code == 401

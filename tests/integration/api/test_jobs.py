@@ -27,7 +27,7 @@ from pipeline.store.keys import Role, create_key
 from pipeline.store.live import LiveStore
 from pipeline.store.pool import Pool, open_pool
 from pipeline.store.statements import statement
-from tests.acceptance.commands import tickstream
+from tests.acceptance.forked import tickstream
 from tests.integration.api.conftest import Feed, ask, make_rows, served
 
 FIELDS = """id kind state source from to bar settings trials year key principal askedAt startedAt

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from websockets.asyncio.client import ClientConnection
 
 from pipeline.bus.publisher import Outgoing, Publisher
 from pipeline.bus.topics import ensure_topics
+from pipeline.servers import ports
 from pipeline.servers.kafka import KafkaServer
 from pipeline.servers.valkey import ValkeyServer
 from pipeline.settings import Settings, TopicSettings
@@ -54,10 +56,11 @@ async def test_fills_and_alerts(
     settings: Settings, tmp_path_factory: pytest.TempPathFactory, valkey_server: ValkeyServer
 ) -> None:
     """All of them once: with the cache away, and with the broker away at first and in between."""
-    with KafkaServer(tmp_path_factory.mktemp("topics")) as broker:
-        kafka = broker.address
-        await ensure_topics(kafka, TopicSettings())
-        await asyncio.to_thread(broker.kill)
+    home = tmp_path_factory.mktemp("topics")
+    kafka = f"{ports.HOST}:{ports.claim('kafka', home / 'port')}"
+    broker = KafkaServer(home)  # which nobody has started
+    with ExitStack() as ends:
+        ends.callback(broker.kill)
         settings = settings.model_copy(update={"kafka": kafka})
         async with (
             running(settings) as (process, host),
@@ -74,6 +77,8 @@ async def test_fills_and_alerts(
             assert state["status"] == "degraded"
             assert state["checks"]["kafka"] == {"ok": False, "error": "it does not answer"}
             await asyncio.to_thread(broker.start)
+            assert broker.address == kafka
+            await ensure_topics(kafka, TopicSettings())
             assert await becomes(client, "ready")
 
             async with (
