@@ -18,7 +18,7 @@ from schemas.blocks import STAGES, Rows
 LOG: Final = structlog.get_logger()
 # What is acted on: few rows, which do not wait until all that is only looked at is written.
 _FIRST: Final = frozenset(("signals", "fills"))
-_REST: Final = 1.0  # seconds that a failing cache is left alone
+_REST: Final = 1.0  # seconds that a failing cache is left alone, and a slow one at most
 _LOOK: Final = 2.0  # seconds between looks whether it came back empty
 _ASKED: Final = 500  # symbols of one query
 _HELD: Final = 50_000  # rows that wait as they are; more are made one document a key
@@ -70,7 +70,7 @@ class _Lane:
                 failed()
                 await asyncio.sleep(_REST)
             else:
-                await asyncio.sleep(max(_PACE, _IDLE * (now() - began)))
+                await asyncio.sleep(min(max(_PACE, _IDLE * (now() - began)), _REST))
 
     async def put(self) -> None:
         """Write what waits, once."""
